@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// What every call returns. A Decision is 24 bytes, trivially copyable, and computed
+// from the very word that was decided on, so its fields always agree with each other.
+#ifndef BRIM_DECISION_H_
+#define BRIM_DECISION_H_
+
+#include <cstdint>
+#include <limits>
+
+namespace brim {
+
+// A duration that never ends: the request can not succeed however long the caller waits.
+inline constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+
+// What the limiter found out.
+enum class Verdict : uint8_t {
+  kDenied = 0,       // the policy refuses; nothing was written
+  kAllowed = 1,      // the policy admits; the permits are taken
+  kUnavailable = 2,  // brim could not decide; `admitted` holds the policy's on_unavailable
+};
+
+// Why, where the verdict alone does not say it.
+enum class Reason : uint8_t {
+  kNone = 0,            // a plain answer of the policy
+  kCostAboveBurst = 1,  // no wait will help: retry_after_ns is kNever
+  kFull = 2,       // every slot of the key's window holds a live key, and on_full forbids eviction
+  kContended = 3,  // the bound on retries was reached
+  kReadOnly = 4,   // the segment is attached read-only
+  kNoPolicy = 5,   // the handle's policy does not exist in the segment
+};
+
+struct Decision {
+  int64_t retry_after_ns = 0;  // 0 if admitted; least wait after which this request would pass
+  int64_t reset_after_ns = 0;  // until the key is idle, that is as if never seen
+  uint32_t remaining = 0;      // largest cost that would pass right after this call
+  Verdict verdict = Verdict::kDenied;
+  Reason reason = Reason::kNone;
+  bool admitted = false;  // let the request pass: the verdict with on_unavailable applied
+  uint8_t reserved = 0;
+
+  constexpr bool allowed() const noexcept { return admitted; }
+  explicit constexpr operator bool() const noexcept { return admitted; }
+  friend constexpr bool operator==(const Decision&, const Decision&) = default;
+};
+static_assert(sizeof(Decision) == 24);
+
+}  // namespace brim
+
+#endif  // BRIM_DECISION_H_

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+// A read-only view of a live segment, for tools. Maps PROT_READ, never creates, never writes, and
+// trusts no byte it reads: each slot is loaded whole and judged by itself while traffic runs.
+// An Inspector may be used by one thread at a time.
+#ifndef BRIM_INSPECT_H_
+#define BRIM_INSPECT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "brim/decision.h"
+#include "brim/limiter.h"
+#include "brim/policy.h"
+
+namespace brim {
+
+struct SegmentInfo {
+  std::string name;
+  std::string path;
+  std::string uuid;
+  uint64_t size_bytes = 0;
+  uint32_t layout_version = 0;
+  uint64_t capacity = 0;       // as asked for
+  uint64_t slots = 0;          // as made
+  uint32_t probe_limit = 0;    // groups of four slots in a key's window
+  uint32_t groups_in_use = 0;  // of those, how many have been needed so far
+  uint32_t name_bytes = 0;
+  uint32_t max_policies = 0;
+  HashKind hash = HashKind::kDefault;
+  OnFull on_full = OnFull::kDefault;
+  uint32_t mode = 0;
+  uint32_t owner_uid = 0;
+  uint32_t group_gid = 0;
+  uint32_t creator_pid = 0;
+  int64_t created_wall_ns = 0;  // since 1970
+  bool linked = true;           // the name still leads to this segment
+};
+
+// One counter, self-describing.
+struct Counter {
+  std::string name;
+  uint64_t value = 0;
+  std::string description;
+};
+
+struct PolicyInfo {
+  uint16_t number = 0;
+  std::string name;
+  std::string text;
+  Policy policy;
+  std::vector<Counter> counters;
+};
+
+struct AttachedInfo {
+  uint32_t pid = 0;
+  int64_t attached_for_ns = 0;
+  bool alive = false;           // known only if same_namespace
+  bool same_namespace = false;  // pid numbers mean the same there
+};
+
+enum class SlotState : uint8_t { kLive = 1, kIdle = 2, kTentative = 3 };
+
+// One used slot.
+struct KeyInfo {
+  uint64_t slot = 0;
+  uint16_t policy = 0;
+  uint64_t fingerprint = 0;  // 52 bits
+  SlotState state = SlotState::kIdle;
+  bool has_name = false;     // the stored text verified; else only the fingerprint is known
+  std::string_view name;     // any bytes at all; valid during the callback
+  uint64_t name_length = 0;  // of the whole key; more than name.size() if it was cut
+  Decision decision;         // what a call of cost 0 would answer now
+};
+
+struct Occupancy {
+  uint64_t virgin = 0;
+  uint64_t free = 0;
+  uint64_t live = 0;
+  uint64_t idle = 0;
+  uint64_t tentative = 0;
+};
+
+class Inspector {
+ public:
+  static absl::StatusOr<Inspector> attach(std::string_view name, const Options& options = {});
+
+  SegmentInfo info() const;
+  std::vector<PolicyInfo> policies() const;
+  std::vector<Counter> counters() const;
+  std::vector<AttachedInfo> attached() const;
+  Occupancy occupancy() const;
+  // Visits every used slot in order until visit() returns false. Constant memory.
+  void for_each_key(const std::function<bool(const KeyInfo&)>& visit) const;
+
+ private:
+  explicit Inspector(std::shared_ptr<internal::Engine> engine) : engine_(std::move(engine)) {}
+  std::shared_ptr<internal::Engine> engine_;
+};
+
+// A segment found on this machine; status tells why it can not be attached.
+struct ListedSegment {
+  std::string name;
+  absl::Status status;
+  uint64_t size_bytes = 0;
+  uint32_t owner_uid = 0;
+  uint32_t mode = 0;
+};
+
+// The segments in /dev/shm that this user may read. Files that are not segments are left out.
+std::vector<ListedSegment> list_segments();
+
+}  // namespace brim
+
+#endif  // BRIM_INSPECT_H_

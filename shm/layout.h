@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+// The bytes of a segment. This comment is the specification; nothing repeats it.
+//
+// A segment is one file, mapped whole by every process that attaches it:
+//
+//     header | policy records | attachments | counter stripes | slots | names | ...
+//
+// The header's section directory says where each part is, so later versions add sections (window
+// logs, leases, overrides, consumption counts of other nodes) without moving any. All-zero memory
+// is a valid empty table: a virgin slot is zero, an undefined policy is zero, a counter is zero.
+//
+// Slot, 16 bytes, aligned, four to a 64-byte line (a group):
+//     id    {policy number 12 | fingerprint 52}; 0 = virgin (never used), 1 = free (used once)
+//     word  {tentative 1 | value 63}; see src/base/word.h
+// A slot changes only by a 16-byte compare-and-swap of both halves, so an update can not land on
+// a slot that has changed hands. The key's window is a fixed sequence of groups: home,
+// home + stride, home + 2 stride ... (mod a prime group count), of which the first `reach` are in
+// use. reach only grows, and a process raises it before it claims a slot beyond it.
+//
+// Readers load a slot with one 16-byte load and trust nothing else. Writers: shm/table.h.
+//
+// What a crash leaves. Between any two compare-and-swaps the table is in a legal state. A killed
+// process leaves at most: a permit charged and never answered; a tentative slot, which the key's
+// next caller adopts and any other caller may take after 1 s; a counter that misses one event;
+// half a name, which its check value betrays; an attachment entry whose pid is dead.
+//
+// Invariants
+//   I1  at most one verified copy of an id in its window (live or idle)
+//   I2  a virgin slot ends a probe: no key lies behind one in its window
+//   I3  a key's word never decreases in a slot, but by refund, reset and healing
+//   I4  a word whose state is idle equals an absent key
+//   I5  reach never decreases; no claim lies beyond it
+//   I6  HeaderFields never change after publication
+//
+// Edge register
+//   E1 publication  writer: creator, linkat(2) after the last store | readers: open(2), mmap(2)
+//                   carries: the whole segment | killed before: no name exists, nothing to clean
+//   E2 slot         writer: cas128 (seq_cst) | readers: load128 (acquire), cas128
+//                   carries: nothing but the slot itself | killed before, after: legal states
+//   E3 policy       writer: version.store (release) in registry.cc | readers: version.load
+//                   (acquire) | carries: copy[version & 1] | killed before: the old copy stays
+//   E4 reach        writer: compare_exchange (seq_cst) | readers: load (seq_cst) after a claim
+//                   carries: nothing | killed after: the window is longer than needed
+//   E5 attachment   writer: compare_exchange (acq_rel) on owner | readers: load (acquire)
+//                   carries: the entry's fields, for display only
+#ifndef BRIM_SHM_LAYOUT_H_
+#define BRIM_SHM_LAYOUT_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+namespace brim::shm {
+
+inline constexpr uint64_t kMagic = 0x31474553'4d495242;  // "BRIMSEG1" in memory order
+inline constexpr uint32_t kLayoutVersion = 1;
+inline constexpr uint32_t kEndianTag = 0x01020304;
+
+inline constexpr uint32_t kSlotsPerGroup = 4;
+inline constexpr uint64_t kVirginId = 0;
+inline constexpr uint64_t kFreeId = 1;
+inline constexpr int kFingerprintBits = 52;
+inline constexpr uint64_t kFingerprintMask = (uint64_t{1} << kFingerprintBits) - 1;
+inline constexpr uint32_t kMaxPolicies = 4096;
+inline constexpr uint32_t kMaxProbeLimit = 255;
+inline constexpr uint64_t kMaxSlots = uint64_t{1} << 34;
+
+constexpr uint64_t make_id(uint16_t policy, uint64_t fingerprint) noexcept {
+  return uint64_t{policy} << kFingerprintBits | fingerprint;
+}
+constexpr uint16_t id_policy(uint64_t id) noexcept {
+  return static_cast<uint16_t>(id >> kFingerprintBits);
+}
+
+enum class SectionType : uint32_t {
+  kNone = 0,
+  kPolicies = 1,     // PolicyRecord[max_policies]
+  kAttachments = 2,  // Attachment[n]
+  kCounters = 3,     // counter stripes; element = one stripe
+  kSlots = 4,        // Slot[4 * groups]
+  kNames = 5,        // name entries, one a slot; element = name_stride bytes
+  // Reserved for later parts, each with one element a slot or a table of its own:
+  kCells = 6,        // window logs and leases
+  kConsumption = 7,  // permits used since the last exchange with other nodes, and the shared hash
+  kOverrides = 8,    // key -> policy
+  kAudit = 9,        // ring of changes made by tools
+  kHotKeys = 10,     // sampled heavy hitters
+};
+
+struct Section {
+  uint32_t type = 0;          // SectionType
+  uint32_t element_size = 0;  // bytes
+  uint64_t offset = 0;        // from the segment's start, 64-byte aligned
+  uint64_t count = 0;         // elements
+};
+static_assert(sizeof(Section) == 24);
+
+inline constexpr size_t kMaxSections = 16;
+
+// Written before publication and never again (I6). An attacher works on a private copy only.
+struct HeaderFields {
+  uint64_t magic;
+  uint32_t layout_version;
+  uint32_t endian_tag;
+  uint64_t features_required;  // an attacher that does not know a set bit must refuse
+  uint64_t features_optional;
+  uint64_t total_size;  // bytes, of the whole file
+  uint32_t header_size;
+  uint32_t section_count;
+  uint64_t created_wall_ns;
+  uint64_t created_monotonic_ns;
+  uint8_t boot_id[16];
+  uint8_t uuid[16];         // this instance
+  uint64_t time_namespace;  // inode; CLOCK_MONOTONIC differs between time namespaces
+  uint32_t creator_pid;     // for display
+  uint32_t creator_uid;
+  uint32_t mode;
+  uint32_t hash_kind;
+  uint32_t on_full;
+  uint32_t probe_limit;  // groups in a key's window
+  uint64_t capacity;     // as asked for; the slot section holds the true count
+  uint64_t group_count;  // prime
+  uint32_t max_policies;
+  uint32_t name_bytes;    // text bytes kept a slot; 0: no names section
+  uint32_t stripe_count;  // counter stripes: [0, n-1) one a CPU, the last for everyone else
+  uint32_t reserved0;
+  uint8_t hash_key[16];
+  uint8_t hash_secret[192];  // for XXH3
+  Section sections[kMaxSections];
+  uint8_t reserved1[272];
+};
+static_assert(std::is_trivially_copyable_v<HeaderFields>);
+static_assert(offsetof(HeaderFields, total_size) == 32);
+static_assert(offsetof(HeaderFields, boot_id) == 64);
+static_assert(offsetof(HeaderFields, capacity) == 128);
+static_assert(offsetof(HeaderFields, hash_key) == 160);
+static_assert(offsetof(HeaderFields, sections) == 368);
+static_assert(sizeof(HeaderFields) == 1024);
+
+struct SegmentHeader {
+  HeaderFields fixed;
+  // Mutable words, a line each; all valid as zero.
+  alignas(64) std::atomic<uint64_t> reach;  // groups of a window in use, less one
+  alignas(64) std::atomic<uint64_t> next_attach_id;
+  alignas(64) std::atomic<uint64_t> flags;  // reserved: pause, generation of a successor
+  alignas(64) uint8_t reserved[192];
+};
+static_assert(offsetof(SegmentHeader, reach) == 1024);
+static_assert(sizeof(SegmentHeader) == 1408);
+static_assert(std::atomic<uint64_t>::is_always_lock_free);
+
+inline constexpr uint32_t kHashSipHash = 1;
+inline constexpr uint32_t kHashXxh3 = 2;
+inline constexpr uint32_t kOnFullEvict = 1;
+inline constexpr uint32_t kOnFullAllow = 2;
+inline constexpr uint32_t kOnFullDeny = 3;
+
+// A policy's compiled words. Their meaning is layer 3's (src/policy_words.h); here they are a
+// message of fixed size that is replaced whole.
+inline constexpr size_t kPolicyWords = 32;
+inline constexpr size_t kPolicyTextBytes = 128;
+inline constexpr size_t kPolicyNameBytes = 48;
+
+struct PolicyCopy {
+  std::atomic<uint64_t> words[kPolicyWords];
+  std::atomic<uint64_t> text[kPolicyTextBytes / 8];  // canonical text, zero-terminated
+};
+static_assert(sizeof(PolicyCopy) == 384);
+
+// version 0: never defined. A writer fills copy[(version + 1) & 1] and then stores version + 1, so
+// a reader that finds the same version before and after read one whole copy, and a writer killed
+// in the middle has changed nothing. Writers exclude each other by flock(2) on the segment.
+struct PolicyRecord {
+  alignas(64) std::atomic<uint64_t> version;
+  uint32_t reserved0[2];
+  char name[kPolicyNameBytes];    // zero-terminated; fixed once version is 1
+  std::atomic<uint64_t> live[8];  // reserved: words that change alone (adaptive factor, enforced %)
+  PolicyCopy copy[2];
+  uint64_t reserved1[16];
+};
+static_assert(offsetof(PolicyRecord, name) == 16);
+static_assert(offsetof(PolicyRecord, live) == 64);
+static_assert(offsetof(PolicyRecord, copy) == 128);
+static_assert(sizeof(PolicyRecord) == 1024);
+
+// Who is attached, for people and tools; correctness never depends on it.
+struct Attachment {
+  alignas(64) std::atomic<uint64_t> owner;  // {pid 32 | attach id 32}; 0: no entry
+  std::atomic<uint64_t> start_time;         // of the process, clock ticks since boot
+  std::atomic<uint64_t> pid_namespace;      // inode
+  std::atomic<uint64_t> attached_ns;        // CLOCK_MONOTONIC
+  std::atomic<uint64_t> heartbeat_ns;       // reserved
+  uint64_t reserved[3];
+};
+static_assert(sizeof(Attachment) == 64);
+
+// Counters of one policy in one stripe: one line.
+enum class PolicyCounter : uint32_t {
+  kAllowed = 0,
+  kDenied = 1,
+  kUnavailable = 2,
+  kEvicted = 3,  // live keys of this policy that had to make room
+  kRefunded = 4,
+  kShadowDenied = 5,  // reserved
+  kSpare6 = 6,
+  kSpare7 = 7,
+};
+inline constexpr size_t kPolicyCounters = 8;
+
+// Counters of the segment in one stripe: eight lines.
+enum class Event : uint32_t {
+  kCasRetry = 0,     // a lost race, retried
+  kInserted = 1,     // a key was given a slot
+  kReclaimed = 2,    // ... that an idle key held
+  kEvictedLive = 3,  // ... that a live key held
+  kAdopted = 4,      // a tentative of the caller's own key was found and finished
+  kExpired = 5,      // a tentative of another key, older than 1 s, was taken
+  kDropped = 6,      // a tentative lost to another copy of its key
+  kHealed = 7,       // a word beyond its policy's reach was brought down
+  kFull = 8,         // no slot, and on_full forbids eviction
+  kContended = 9,    // the bound on retries was reached
+  kReachRaised = 10,
+  kDuplicate = 11,     // reserved for verify: a second verified copy
+  kProbeLength0 = 16,  // 16 counters: groups walked to the slot of an insertion, by log2
+};
+inline constexpr size_t kEvents = 64;
+
+constexpr size_t stripe_bytes(uint32_t max_policies) noexcept {
+  return (kEvents + size_t{max_policies} * kPolicyCounters) * sizeof(uint64_t);
+}
+
+// A slot's name: written with plain stores by whoever claims the slot, never trusted. It is shown
+// only if `check` is the keyed hash of {id, length, stored bytes}; a torn, stale or hostile name
+// is therefore never taken for the key's.
+struct NameEntry {
+  uint64_t check;
+  uint64_t length;  // of the whole key; the stored text may be cut
+  // followed by name_bytes of text
+};
+static_assert(sizeof(NameEntry) == 16);
+
+}  // namespace brim::shm
+
+#endif  // BRIM_SHM_LAYOUT_H_

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+#include "shm/registry.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "src/base/text.h"
+
+namespace brim::shm {
+
+namespace {
+
+// A name or text that another process may have spoilt: at most the field, up to the first zero.
+std::string bounded_string(const char* bytes, size_t size) {
+  return std::string(bytes, strnlen(bytes, size));
+}
+
+}  // namespace
+
+// flock belongs to an open file description, which fork() shares: a description of one's own is
+// opened for each lock.
+Registry::WriteLock::WriteLock(int segment_fd) noexcept : fd_(-1), held_(false) {
+  char path[32];
+  std::snprintf(path, sizeof(path), "/proc/self/fd/%d", segment_fd);
+  fd_ = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd_ < 0) return;
+  int rc;
+  do {
+    rc = flock(fd_, LOCK_EX);
+  } while (rc != 0 && errno == EINTR);
+  held_ = rc == 0;
+}
+
+Registry::WriteLock::~WriteLock() {
+  if (fd_ >= 0) close(fd_);
+}
+
+bool Registry::read(uint16_t number, PolicyWords& words, std::string& text) const {
+  for (int tries = 0; tries < 1000; ++tries) {
+    const uint64_t at = version(number);
+    if (at == 0) return false;
+    for (size_t i = 0; i < kPolicyWords; ++i) words[i] = word(number, at, i);
+    std::array<uint64_t, kPolicyTextBytes / 8> raw;
+    for (size_t i = 0; i < raw.size(); ++i) {
+      raw[i] = records_[number].copy[at & 1].text[i].load(std::memory_order_relaxed);
+    }
+    if (!still_at(number, at)) continue;
+    text = bounded_string(reinterpret_cast<const char*>(raw.data()), kPolicyTextBytes);
+    return true;
+  }
+  return false;
+}
+
+std::string Registry::name(uint16_t number) const {
+  if (version(number) == 0) return {};
+  return bounded_string(records_[number].name, kPolicyNameBytes);
+}
+
+int Registry::find(std::string_view wanted) const {
+  for (uint32_t i = 0; i < count_; ++i) {
+    if (name(static_cast<uint16_t>(i)) == wanted && !wanted.empty()) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+void Registry::replace(PolicyRecord& record, uint64_t version, const PolicyWords& words,
+                       std::string_view text) noexcept {
+  PolicyCopy& copy = record.copy[(version + 1) & 1];
+  // Relaxed: the release below publishes them. Killed here: nobody reads this copy.
+  for (size_t i = 0; i < kPolicyWords; ++i) {
+    copy.words[i].store(words[i], std::memory_order_relaxed);
+  }
+  std::array<uint64_t, kPolicyTextBytes / 8> raw{};
+  std::memcpy(raw.data(), text.data(), std::min(text.size(), kPolicyTextBytes - 1));
+  for (size_t i = 0; i < raw.size(); ++i) copy.text[i].store(raw[i], std::memory_order_relaxed);
+  // Release; pairs with the acquire in version() [E3]. Carries: the copy.
+  record.version.store(version + 1, std::memory_order_release);
+}
+
+absl::StatusOr<uint16_t> Registry::add(std::string_view name, const PolicyWords& words,
+                                       std::string_view text) {
+  for (uint32_t i = 0; i < count_; ++i) {
+    PolicyRecord& record = records_[i];
+    if (record.version.load(std::memory_order_acquire) != 0) continue;
+    std::memset(record.name, 0, kPolicyNameBytes);
+    std::memcpy(record.name, name.data(), std::min(name.size(), kPolicyNameBytes - 1));
+    replace(record, 0, words, text);
+    return static_cast<uint16_t>(i);
+  }
+  return absl::ResourceExhaustedError(
+      cat("policy_table_full: no room for policy '", name, "': all ", count_,
+          " policies of the segment are defined; create it with more (max_policies, "
+          "--max-policies)"));
+}
+
+}  // namespace brim::shm

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+#include "shm/segment.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/interprocess/exceptions.hpp>
+#include <cerrno>
+#include <mutex>
+#include <vector>
+
+#include "shm/attachments.h"
+#include "shm/segment_file.h"
+#include "src/base/text.h"
+
+namespace brim::shm {
+
+// Every segment this process has mapped, so that a second open of a name shares the first one's
+// mapping. Held across fork(), so a child finds it unlocked.
+class SegmentCache {
+ public:
+  static SegmentCache& instance() {
+    static SegmentCache* const cache = new SegmentCache;  // lives as long as the process
+    return *cache;
+  }
+
+  // The live mapping of the file behind `fd`, or null.
+  std::shared_ptr<Segment> find(int fd, bool read_only) {
+    struct stat st {};
+    if (fstat(fd, &st) != 0) return nullptr;
+    const std::lock_guard<std::mutex> hold(mutex_);
+    for (const std::weak_ptr<Segment>& weak : segments_) {
+      std::shared_ptr<Segment> segment = weak.lock();
+      if (segment != nullptr && segment->device_ == st.st_dev && segment->inode_ == st.st_ino &&
+          segment->read_only_ == read_only) {
+        return segment;
+      }
+    }
+    return nullptr;
+  }
+
+  void add(const std::shared_ptr<Segment>& segment) {
+    const std::lock_guard<std::mutex> hold(mutex_);
+    std::erase_if(segments_, [](const auto& weak) { return weak.expired(); });
+    segments_.push_back(segment);
+  }
+
+ private:
+  SegmentCache() {
+    pthread_atfork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
+                   [] {
+                     instance().enter_all();
+                     instance().mutex_.unlock();
+                   });
+  }
+
+  // A forked child is one more attached process.
+  void enter_all() {
+    for (const std::weak_ptr<Segment>& weak : segments_) {
+      const std::shared_ptr<Segment> segment = weak.lock();
+      if (segment == nullptr || segment->read_only_) continue;
+      enter_attachment(segment->attachments(), segment->section(SectionType::kAttachments)->count);
+    }
+  }
+
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<Segment>> segments_;
+};
+
+namespace {
+
+// What Boost.Interprocess asks of something that can be mapped.
+class Mappable {
+ public:
+  explicit Mappable(int fd) : fd_(fd) {}
+  boost::interprocess::mapping_handle_t get_mapping_handle() const { return {fd_, false}; }
+
+ private:
+  int fd_;
+};
+
+bool valid_component(std::string_view name) {
+  if (name.empty() || name.size() > 200 || name.front() == '.') return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+  });
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> segment_path(std::string_view name) {
+  std::string_view bare = name;
+  if (!bare.empty() && bare.front() == '/') bare.remove_prefix(1);
+  if (valid_component(bare)) return cat(kShmDirectory, "/", bare);
+  if (!name.empty() && name.front() == '/' && name.size() < 4000 &&
+      name.find('\0') == std::string_view::npos) {
+    const size_t slash = name.rfind('/');
+    if (slash != 0 && valid_component(name.substr(slash + 1)) &&
+        name.find("/../") == std::string_view::npos) {
+      return std::string(name);
+    }
+  }
+  return absl::InvalidArgumentError(cat(
+      "invalid_name: segment name '", printable(name), "' (", name.size(),
+      " bytes); give 1 to 200 characters of A-Z a-z 0-9 . _ - that do not begin with a dot, or an "
+      "absolute path whose last part is such a name"));
+}
+
+absl::StatusOr<std::shared_ptr<Segment>> Segment::create(std::string_view name,
+                                                         const SegmentSpec& spec,
+                                                         const Access& access) {
+  const absl::StatusOr<std::string> path = segment_path(name);
+  if (!path.ok()) return path.status();
+  const absl::StatusOr<HeaderFields> header = plan(spec);
+  if (!header.ok()) return header.status();
+  absl::StatusOr<FileDescriptor> file = create_segment_file(*path, *header, spec, access);
+  if (!file.ok()) return file.status();
+  Access own = access;  // whatever was just published is ours, unless someone replaced it already
+  own.owner_uid = geteuid();
+  return attach(name, own);
+}
+
+absl::StatusOr<std::shared_ptr<Segment>> Segment::attach(std::string_view name,
+                                                         const Access& access) {
+  if (!cpu_supported()) {
+    return absl::UnimplementedError(
+        "cpu_unsupported: this CPU lacks AVX or cmpxchg16b, without which a slot can not be read "
+        "without writing to it");
+  }
+  const absl::StatusOr<std::string> path = segment_path(name);
+  if (!path.ok()) return path.status();
+  HeaderFields header;
+  absl::StatusOr<FileDescriptor> file = open_segment_file(*path, access, header);
+  if (!file.ok()) return file.status();
+  SegmentCache& cache = SegmentCache::instance();
+  if (std::shared_ptr<Segment> known = cache.find(file->get(), access.read_only)) return known;
+
+  std::shared_ptr<Segment> segment(new Segment);
+  segment->fd_ = file->release();
+  segment->read_only_ = access.read_only;
+  segment->name_ = std::string(name);
+  segment->path_ = *path;
+  segment->header_ = header;
+  if (absl::Status status = segment->map(access); !status.ok()) return status;
+  cache.add(segment);
+  return segment;
+}
+
+absl::Status Segment::map(const Access& access) {
+  namespace ipc = boost::interprocess;
+  struct stat st {};
+  if (fstat(fd_, &st) != 0) return errno_status(errno, "fstat", path_);
+  device_ = st.st_dev;
+  inode_ = st.st_ino;
+  try {
+    region_ = ipc::mapped_region(Mappable(fd_), read_only_ ? ipc::read_only : ipc::read_write, 0,
+                                 header_.total_size);
+  } catch (const ipc::interprocess_exception& error) {
+    return errno_status(error.get_native_error(), "mmap", path_);
+  }
+  base_ = static_cast<char*>(region_.get_address());
+  // The hash key and everybody's keys stay out of core dumps.
+  madvise(base_, header_.total_size, MADV_DONTDUMP);
+  if (access.huge_pages) madvise(base_, header_.total_size, MADV_HUGEPAGE);
+  if (header_.name_bytes != 0) {
+    const Section* const names = section(SectionType::kNames);
+    names_ = base_ + names->offset;
+    name_stride_ = names->element_size;
+  }
+  if (read_only_) return absl::OkStatus();
+  void* const page = mmap(nullptr, sizeof(ProcessLocal), PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) return errno_status(errno, "mmap", path_);
+  local_ = static_cast<ProcessLocal*>(page);
+  if (madvise(page, sizeof(ProcessLocal), MADV_WIPEONFORK) != 0) {
+    return errno_status(errno, "madvise(MADV_WIPEONFORK)", path_);
+  }
+  enter_attachment(attachments(), section(SectionType::kAttachments)->count);
+  return absl::OkStatus();
+}
+
+absl::Status Segment::unlink(std::string_view name) {
+  const absl::StatusOr<std::string> path = segment_path(name);
+  if (!path.ok()) return path.status();
+  // Only a segment is removed: a damaged one is, a foreign file is not.
+  const FileDescriptor file(open(path->c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (file.get() < 0) return errno_status(errno, "open", *path);
+  struct stat st {};
+  if (fstat(file.get(), &st) != 0) return errno_status(errno, "fstat", *path);
+  if (!S_ISREG(st.st_mode)) return errno_status(EISDIR, "unlink", *path);
+  uint64_t magic = 0;
+  if (pread(file.get(), &magic, sizeof(magic), 0) == sizeof(magic) && magic != kMagic) {
+    return absl::FailedPreconditionError(
+        cat("segment_bad_magic: ", *path, " is not a brim segment; it was not removed"));
+  }
+  if (::unlink(path->c_str()) != 0) return errno_status(errno, "unlink", *path);
+  return absl::OkStatus();
+}
+
+Segment::~Segment() {
+  if (base_ != nullptr && !read_only_) {
+    leave_attachment(attachments(), section(SectionType::kAttachments)->count);
+  }
+  if (local_ != nullptr) munmap(local_, sizeof(ProcessLocal));
+  if (fd_ >= 0) close(fd_);
+}
+
+bool Segment::linked() const noexcept {
+  struct stat st {};
+  if (stat(path_.c_str(), &st) != 0) return false;
+  return st.st_dev == device_ && st.st_ino == inode_;
+}
+
+const Section* Segment::section(SectionType type) const noexcept {
+  for (uint32_t i = 0; i < header_.section_count; ++i) {
+    if (header_.sections[i].type == static_cast<uint32_t>(type)) return &header_.sections[i];
+  }
+  return nullptr;
+}
+
+uint32_t Segment::attach_id() noexcept {
+  constexpr uint32_t kAssigned = uint32_t{1} << 31;
+  // Relaxed: the id is the whole message; a race between threads only skips an id.
+  uint32_t id = local_->attach_id.load(std::memory_order_relaxed);
+  if (id != 0) return id;
+  const uint64_t fresh = shared()->next_attach_id.fetch_add(1, std::memory_order_relaxed);
+  const uint32_t wanted = kAssigned | (static_cast<uint32_t>(fresh) & ((1u << kAttachIdBits) - 1));
+  local_->attach_id.compare_exchange_strong(id, wanted, std::memory_order_relaxed);
+  return id == 0 ? wanted : id;
+}
+
+Word Segment::next_tentative(int64_t now_ns) noexcept {
+  const uint32_t id = attach_id();
+  return make_tentative(id, local_->counter.fetch_add(1, std::memory_order_relaxed), now_ns);
+}
+
+}  // namespace brim::shm

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+// One mapped segment: created whole or not at all, attached only after every field was checked.
+//
+// Creation builds the segment in an unnamed file and gives it its name last [E1]: there is no
+// half-made state, a killed creator leaves nothing, and of two creators one wins.
+// Boost.Interprocess maps the memory; its managed segments and mutexes are not used: its
+// open_or_create waits 300 s for a dead creator, and its mutexes never recover from a dead holder.
+#ifndef BRIM_SHM_SEGMENT_H_
+#define BRIM_SHM_SEGMENT_H_
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <boost/interprocess/mapped_region.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "shm/layout.h"
+#include "shm/slot.h"
+
+namespace brim::shm {
+
+inline constexpr char kShmDirectory[] = "/dev/shm";
+
+// What a new segment shall be. REQUIRES: ranges as in plan().
+struct SegmentSpec {
+  uint64_t capacity = 65536;
+  uint32_t name_bytes = 48;
+  uint32_t max_policies = 64;
+  uint32_t hash_kind = kHashSipHash;
+  uint32_t on_full = kOnFullEvict;
+  uint32_t probe_limit = 48;
+  uint32_t stripes = 0;  // 0: one a CPU and one for all others
+  uint32_t attachments = 128;
+  uint32_t mode = 0600;
+  bool replace = false;  // take the name over from whatever has it
+};
+
+struct Access {
+  bool read_only = false;
+  bool huge_pages = false;
+  int64_t gid = -1;        // trusted, and given to a new segment
+  int64_t owner_uid = -1;  // trusted
+};
+
+// The header of a segment with this spec, or InvalidArgument with the value and its range.
+absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec);
+
+// Checks a header read from a file of `file_size` bytes: only then may its offsets be used. One
+// named error per field.
+absl::Status check_header(const HeaderFields& header, uint64_t file_size, std::string_view path);
+
+// File behind a segment name; InvalidArgument (invalid_name) with the rule.
+absl::StatusOr<std::string> segment_path(std::string_view name);
+
+class Segment {
+ public:
+  static absl::StatusOr<std::shared_ptr<Segment>> create(std::string_view name,
+                                                         const SegmentSpec& spec,
+                                                         const Access& access);
+  // A second attach to the same file in one process returns the same mapping.
+  static absl::StatusOr<std::shared_ptr<Segment>> attach(std::string_view name,
+                                                         const Access& access);
+  static absl::Status unlink(std::string_view name);
+
+  ~Segment();
+  Segment(const Segment&) = delete;
+  Segment& operator=(const Segment&) = delete;
+
+  const HeaderFields& header() const noexcept { return header_; }  // private copy
+  const std::string& name() const noexcept { return name_; }
+  const std::string& path() const noexcept { return path_; }
+  bool read_only() const noexcept { return read_only_; }
+  int fd() const noexcept { return fd_; }
+  // False once the name is gone or belongs to another file.
+  bool linked() const noexcept;
+
+  SegmentHeader* shared() const noexcept { return reinterpret_cast<SegmentHeader*>(base_); }
+  AtomicSlot* slots() const noexcept { return at<AtomicSlot>(SectionType::kSlots); }
+  PolicyRecord* policies() const noexcept { return at<PolicyRecord>(SectionType::kPolicies); }
+  Attachment* attachments() const noexcept { return at<Attachment>(SectionType::kAttachments); }
+  uint64_t* counters() const noexcept { return at<uint64_t>(SectionType::kCounters); }
+  // The name entry of slot i, or null if the segment keeps no names.
+  NameEntry* name_entry(uint64_t i) const noexcept {
+    return names_ == nullptr ? nullptr : reinterpret_cast<NameEntry*>(names_ + i * name_stride_);
+  }
+  // First section of this type, or null.
+  const Section* section(SectionType type) const noexcept;
+
+  // A tentative word nobody used before; see base/word.h. Safe after any kind of fork.
+  Word next_tentative(int64_t now_ns) noexcept;
+
+ private:
+  // Private to a process: the kernel gives a forked child a zeroed page (MADV_WIPEONFORK), so a
+  // child never continues its parent's tentative values.
+  struct ProcessLocal {
+    std::atomic<uint32_t> attach_id;  // top bit set once assigned
+    std::atomic<uint32_t> counter;
+  };
+
+  Segment() = default;
+  template <class T>
+  T* at(SectionType type) const noexcept {
+    const Section* const found = section(type);
+    return found == nullptr ? nullptr : reinterpret_cast<T*>(base_ + found->offset);
+  }
+  absl::Status map(const Access& access);
+  uint32_t attach_id() noexcept;
+
+  friend class SegmentCache;
+  int fd_ = -1;
+  uint64_t device_ = 0;
+  uint64_t inode_ = 0;
+  bool read_only_ = false;
+  std::string name_;
+  std::string path_;
+  HeaderFields header_{};
+  boost::interprocess::mapped_region region_;
+  char* base_ = nullptr;
+  char* names_ = nullptr;
+  size_t name_stride_ = 0;
+  ProcessLocal* local_ = nullptr;
+};
+
+}  // namespace brim::shm
+
+#endif  // BRIM_SHM_SEGMENT_H_

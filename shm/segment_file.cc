@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT
+#include "shm/segment_file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "shm/identity.h"
+#include "src/base/text.h"
+
+namespace brim::shm {
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  if (this != &other) {
+    if (fd_ >= 0) close(fd_);
+    fd_ = other.release();
+  }
+  return *this;
+}
+
+FileDescriptor::~FileDescriptor() {
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::Status errno_status(int error, std::string_view call, std::string_view path) {
+  const std::string text = cat(path, ": ", call, ": ", strerror(error));
+  switch (error) {
+    case ENOENT:
+      return absl::NotFoundError(
+          cat("segment_not_found: ", text, "; create it first (brim create), or check the name"));
+    case EEXIST:
+      return absl::AlreadyExistsError(
+          cat("segment_exists: ", text, "; attach to it, remove it (brim unlink) or replace it"));
+    case EACCES:
+    case EPERM:
+      return absl::PermissionDeniedError(
+          cat("permission_denied: ", text,
+              "; run as its owner, or create it with mode 0660 and a group of yours"));
+    case ELOOP:
+    case EISDIR:
+    case ENXIO:
+    case ENOTDIR:
+      return absl::FailedPreconditionError(
+          cat("segment_not_regular: ", text, "; a segment is a regular file: use another name"));
+    case EMFILE:
+    case ENFILE:
+      return absl::ResourceExhaustedError(
+          cat("no_descriptors: ", text, "; raise the limit on open files (ulimit -n)"));
+    case ENOMEM:
+      return absl::ResourceExhaustedError(
+          cat("no_memory: ", text, "; raise the memory or address-space limit"));
+    case EROFS:
+      return absl::FailedPreconditionError(
+          cat("read_only_file_system: ", text, "; use a path on a writable tmpfs"));
+    default:
+      return absl::InternalError(cat("system_error: ", text));
+  }
+}
+
+namespace {
+
+std::string directory_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+std::string self_path(int fd) { return cat("/proc/self/fd/", fd); }
+
+absl::Status no_space(const std::string& path, uint64_t need, uint64_t have,
+                      std::string_view remedy) {
+  return absl::ResourceExhaustedError(
+      cat("no_space: ", path, " needs ", need, " bytes and ", have, " are free; ", remedy));
+}
+
+// Reserves every byte now: a full file system is an error here, not a SIGBUS later.
+absl::Status allocate(int fd, const std::string& path, uint64_t size) {
+  // Past this limit the kernel would not only refuse but send SIGXFSZ.
+  rlimit limit{};
+  if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+      size > limit.rlim_cur) {
+    return no_space(path, size, limit.rlim_cur, "raise the file-size limit (ulimit -f)");
+  }
+  int rc;
+  do {
+    rc = posix_fallocate(fd, 0, static_cast<off_t>(size));
+  } while (rc == EINTR);
+  if (rc == 0) return absl::OkStatus();
+  if (rc == ENOSPC || rc == EFBIG) {
+    struct statvfs fs {};
+    const uint64_t have = fstatvfs(fd, &fs) == 0 ? uint64_t{fs.f_bavail} * fs.f_frsize : 0;
+    return no_space(path, size, have,
+                    "give a smaller capacity or name_bytes, or a larger tmpfs "
+                    "(mount -o remount,size=..., docker --shm-size)");
+  }
+  return errno_status(rc, "posix_fallocate", path);
+}
+
+absl::Status write_header(int fd, const std::string& path, const HeaderFields& header) {
+  const ssize_t n = pwrite(fd, &header, sizeof(header), 0);
+  if (n == static_cast<ssize_t>(sizeof(header))) return absl::OkStatus();
+  return errno_status(n < 0 ? errno : EIO, "write", path);
+}
+
+absl::Status set_access(int fd, const std::string& path, const SegmentSpec& spec,
+                        const Access& access) {
+  if (access.gid >= 0 && fchown(fd, static_cast<uid_t>(-1), static_cast<gid_t>(access.gid)) != 0) {
+    return errno_status(errno, "fchown to the group", path);
+  }
+  if (fchmod(fd, spec.mode) != 0) return errno_status(errno, "fchmod", path);
+  return absl::OkStatus();
+}
+
+// An unnamed file where the file system knows O_TMPFILE; else one with a name of its own, which
+// `temporary` then holds.
+absl::StatusOr<FileDescriptor> open_unpublished(const std::string& path, std::string& temporary) {
+  const std::string directory = directory_of(path);
+  int fd = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd < 0 && errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL) {
+    return errno_status(errno, "open the directory", path);
+  }
+  if (fd < 0) {
+    uint64_t unique = 0;
+    if (!fill_random(&unique, sizeof(unique))) return absl::UnavailableError("no_entropy");
+    temporary = cat(directory, "/.brim-new-", hex(unique, 16));
+    fd = open(temporary.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) return errno_status(errno, "create", temporary);
+  }
+  return FileDescriptor(fd);
+}
+
+// Gives the finished file its name [E1]. Killed before: no name exists. After: all of it does.
+absl::Status publish(int fd, const std::string& path, const std::string& temporary) {
+  const std::string from = temporary.empty() ? self_path(fd) : temporary;
+  const int flags = temporary.empty() ? AT_SYMLINK_FOLLOW : 0;
+  if (linkat(AT_FDCWD, from.c_str(), AT_FDCWD, path.c_str(), flags) == 0) return absl::OkStatus();
+  return errno_status(errno, "link", path);
+}
+
+// Takes the name over from an old file: link under a name of our own, then rename(2), so that the
+// name is never absent. The old file's lock keeps two replacers apart.
+absl::Status publish_over(int fd, const std::string& path, const std::string& temporary) {
+  const FileDescriptor old(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (old.get() < 0) {
+    return errno == ENOENT ? publish(fd, path, temporary) : errno_status(errno, "open", path);
+  }
+  struct stat st {};
+  struct stat named {};
+  if (fstat(old.get(), &st) != 0 || !S_ISREG(st.st_mode)) {
+    return errno_status(EISDIR, "replace", path);
+  }
+  if (st.st_uid != geteuid() && geteuid() != 0) return errno_status(EACCES, "replace", path);
+  if (flock(old.get(), LOCK_EX) != 0) return errno_status(errno, "flock", path);
+  if (stat(path.c_str(), &named) != 0 || named.st_ino != st.st_ino) {
+    return errno_status(EEXIST, "replace (somebody else just did)", path);
+  }
+  std::string own = temporary;
+  if (own.empty()) {
+    own = cat(directory_of(path), "/.brim-new-", getpid(), "-", st.st_ino);
+    ::unlink(own.c_str());
+    if (absl::Status status = publish(fd, own, temporary); !status.ok()) return status;
+  }
+  if (rename(own.c_str(), path.c_str()) == 0) return absl::OkStatus();
+  const int error = errno;
+  ::unlink(own.c_str());
+  return errno_status(error, "rename", path);
+}
+
+absl::Status check_owner(const struct stat& st, const Access& access, const std::string& path) {
+  const bool trusted_group = access.gid >= 0 && st.st_gid == static_cast<gid_t>(access.gid);
+  const bool trusted = st.st_uid == geteuid() || st.st_uid == 0 ||
+                       static_cast<int64_t>(st.st_uid) == access.owner_uid || trusted_group ||
+                       (access.read_only && geteuid() == 0);
+  if (!trusted) {
+    return absl::PermissionDeniedError(cat(
+        "segment_foreign_owner: ", path, " belongs to uid ", st.st_uid, ", this process is uid ",
+        geteuid(), "; name its group or owner in the options if you trust it"));
+  }
+  const bool group_expected = trusted_group || access.read_only || st.st_gid == getegid() ||
+                              geteuid() == 0 || st.st_uid == geteuid();
+  if ((st.st_mode & 0007) != 0 || ((st.st_mode & 0070) != 0 && !group_expected)) {
+    return absl::PermissionDeniedError(
+        cat("segment_unsafe_mode: ", path, " has mode ", octal_mode(st.st_mode),
+            ": others could read its hash key or change its state; chmod it to 0600, or to 0660 "
+            "with a group you name in the options"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<FileDescriptor> create_segment_file(const std::string& path,
+                                                   const HeaderFields& header,
+                                                   const SegmentSpec& spec, const Access& access) {
+  std::string temporary;
+  absl::StatusOr<FileDescriptor> file = open_unpublished(path, temporary);
+  if (!file.ok()) return file.status();
+  const int fd = file->get();
+  absl::Status status = allocate(fd, path, header.total_size);
+  if (status.ok()) status = write_header(fd, path, header);
+  if (status.ok()) status = set_access(fd, path, spec, access);
+  if (status.ok()) {
+    status = spec.replace ? publish_over(fd, path, temporary) : publish(fd, path, temporary);
+  }
+  if (!temporary.empty()) ::unlink(temporary.c_str());
+  if (!status.ok()) return status;
+  return file;
+}
+
+absl::StatusOr<FileDescriptor> open_segment_file(const std::string& path, const Access& access,
+                                                 HeaderFields& header) {
+  const int flags = access.read_only ? O_RDONLY : O_RDWR;
+  FileDescriptor file(open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+  if (file.get() < 0) return errno_status(errno, "open", path);
+  struct stat st {};
+  if (fstat(file.get(), &st) != 0) return errno_status(errno, "fstat", path);
+  if (!S_ISREG(st.st_mode)) return errno_status(EISDIR, "open", path);
+  if (absl::Status status = check_owner(st, access, path); !status.ok()) return status;
+  const auto size = static_cast<uint64_t>(st.st_size);
+  if (size < sizeof(SegmentHeader)) {
+    return absl::DataLossError(cat("segment_truncated: ", path, " has ", size,
+                                   " bytes, a segment has at least ", sizeof(SegmentHeader),
+                                   "; recreate it (brim create --recreate)"));
+  }
+  // Read, not mapped: a field can not change between its check and its use, and a file that is cut
+  // meanwhile gives a short read instead of a SIGBUS.
+  const ssize_t n = pread(file.get(), &header, sizeof(header), 0);
+  if (n != static_cast<ssize_t>(sizeof(header))) {
+    return errno_status(n < 0 ? errno : EIO, "read the header", path);
+  }
+  if (absl::Status status = check_header(header, size, path); !status.ok()) return status;
+  return file;
+}
+
+}  // namespace brim::shm

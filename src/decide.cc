@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT
+// The request path: key -> hash -> probe -> step -> CAS -> decision. The only place where clock,
+// hash, quota, step and table meet. Nothing here blocks, allocates, throws or makes a system call.
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "brim/limiter.h"
+#include "src/algo/step.h"
+#include "src/engine.h"
+#include "src/policy_words.h"
+
+namespace brim {
+
+namespace {
+
+using internal::Engine;
+using shm::Event;
+using shm::Outcome;
+using shm::PolicyCounter;
+
+// What the table needs to know about one call; see shm/table.h. `Rule` is the change the call
+// makes to a word: acquire, refund or reset.
+template <class Rule>
+class Call {
+ public:
+  Call(const Engine& engine, uint16_t policy, uint64_t id, std::string_view key, uint32_t cost,
+       const Quota& quota, int64_t now) noexcept
+      : engine_(engine),
+        key_(key),
+        id_(id),
+        policy_(policy),
+        cost_(cost),
+        quota_(quota),
+        at_(instant(quota, now)) {}
+
+  Word step(Word word) noexcept {
+    word_ = word;
+    return next_ = Rule::next(word, at_, quota_, cost_);
+  }
+
+  // A word no honest process can have written is brought down; judged by a fresh clock, with the
+  // margin by which another process's clock may be ahead.
+  Word ceiling(Word word) noexcept {
+    if (word <= highest_word(at_, quota_)) [[likely]]
+      return word;
+    refresh();
+    const Instant ahead = instant(quota_, at_.now_ns + kClockSkewNs);
+    return word > highest_word(ahead, quota_) ? highest_word(at_, quota_) : word;
+  }
+
+  void refresh() noexcept {
+    const int64_t now = engine_.clock.now();
+    Quota changed;
+    if (read_quota(engine_.registry, policy_, changed)) quota_ = changed;
+    at_ = instant(quota_, now);
+  }
+
+  int64_t now_ns() const noexcept { return at_.now_ns; }
+
+  // Judged at the time that the slowest clock may still show, so that no process re-admits a burst
+  // that another one's reclaim forgot.
+  uint64_t debt(const shm::Slot& slot) const noexcept {
+    Quota quota;
+    const uint16_t number = shm::id_policy(slot.id);
+    if (number == policy_) {
+      quota = quota_;
+    } else if (!read_quota(engine_.registry, number, quota)) {
+      return 0;  // no such policy: the slot is garbage
+    }
+    const uint64_t debt = brim::debt(slot.word, instant(quota, at_.now_ns - kClockSkewNs), quota);
+    return std::min(debt, ~uint64_t{0} - 1);
+  }
+
+  Word tentative() noexcept { return engine_.segment->next_tentative(at_.now_ns); }
+
+  void name(uint64_t slot) noexcept {
+    shm::NameEntry* const entry = engine_.segment->name_entry(slot);
+    if (entry == nullptr) return;
+    const size_t stored = std::min<size_t>(key_.size(), engine_.segment->header().name_bytes);
+    std::memcpy(static_cast<void*>(entry + 1), key_.data(), stored);
+    entry->length = key_.size();
+    entry->check = name_check(engine_.secret, id_, key_.size(), key_.substr(0, stored));
+  }
+
+  void count(Event event) noexcept { engine_.counters.add(event); }
+  void evicted(const shm::Slot& slot) noexcept {
+    const uint16_t number = shm::id_policy(slot.id);
+    if (number < engine_.registry.size()) engine_.counters.add(number, PolicyCounter::kEvicted);
+  }
+
+  bool changed() const noexcept { return next_ != word_; }
+  Decision decision() const noexcept { return decide(word_, next_, at_, quota_, cost_); }
+  OnUnavailable on_unavailable() const noexcept {
+    return static_cast<OnUnavailable>(quota_.on_unavailable);
+  }
+
+ private:
+  const Engine& engine_;
+  std::string_view key_;
+  uint64_t id_;
+  uint16_t policy_;
+  uint32_t cost_;
+  Quota quota_;
+  Instant at_;
+  Word word_ = kEmptyWord;
+  Word next_ = kEmptyWord;
+};
+
+struct Acquire {
+  static Word next(Word word, const Instant& at, const Quota& quota, uint32_t cost) noexcept {
+    return step(word, at, quota, cost);
+  }
+};
+
+struct Refund {
+  static Word next(Word word, const Instant& at, const Quota& quota, uint32_t cost) noexcept {
+    return refund(word, at, quota, cost);
+  }
+};
+
+struct Reset {
+  static Word next(Word word, const Instant& at, const Quota& quota, uint32_t) noexcept {
+    return debt(word, at, quota) == 0 ? word : kEmptyWord;
+  }
+};
+
+Decision unavailable(Reason reason, bool admitted) noexcept {
+  Decision result;
+  result.verdict = Verdict::kUnavailable;
+  result.reason = reason;
+  result.admitted = admitted;
+  return result;
+}
+
+// A key located: its slot's home group is on its way into the cache.
+struct Located {
+  shm::Probe probe;
+  uint64_t id;
+};
+
+inline Located locate(const Engine& engine, uint16_t policy, std::string_view key) noexcept {
+  const Hash128 hash = hash_key(engine.secret, key);
+  const Located located{engine.table.probe(hash.low), shm::make_id(policy, fingerprint(hash))};
+  engine.table.prefetch(located.probe);
+  return located;
+}
+
+inline Decision acquire(const Engine& engine, uint16_t policy, const Located& located,
+                        std::string_view key, uint32_t cost, int64_t now) noexcept {
+  Quota quota;
+  if (!read_quota(engine.registry, policy, quota)) return unavailable(Reason::kNoPolicy, true);
+  if (engine.segment->read_only()) [[unlikely]] {
+    return unavailable(Reason::kReadOnly,
+                       quota.on_unavailable == static_cast<uint8_t>(OnUnavailable::kAllow));
+  }
+  Call<Acquire> call(engine, policy, located.id, key, cost, quota, now);
+  const Outcome outcome = engine.table.update(located.probe, located.id, call);
+  if (outcome == Outcome::kDecided) [[likely]] {
+    if (cost != 0) {
+      engine.counters.add(policy,
+                          call.changed() ? PolicyCounter::kAllowed : PolicyCounter::kDenied);
+    }
+    return call.decision();
+  }
+  engine.counters.add(policy, PolicyCounter::kUnavailable);
+  if (outcome == Outcome::kFull) {
+    return unavailable(Reason::kFull, engine.segment->header().on_full == shm::kOnFullAllow);
+  }
+  return unavailable(Reason::kContended, call.on_unavailable() == OnUnavailable::kAllow);
+}
+
+template <class Rule>
+bool change(const Engine& engine, uint16_t policy, std::string_view key, uint32_t cost) noexcept {
+  Quota quota;
+  if (engine.segment->read_only() || !read_quota(engine.registry, policy, quota)) return false;
+  const Located located = locate(engine, policy, key);
+  Call<Rule> call(engine, policy, located.id, key, cost, quota, engine.clock.now());
+  return engine.table.update(located.probe, located.id, call) == Outcome::kDecided &&
+         call.changed();
+}
+
+}  // namespace
+
+Decision PolicyHandle::try_acquire(std::string_view key, uint32_t cost) const noexcept {
+  if (engine_ == nullptr) return unavailable(Reason::kNoPolicy, true);
+  const Located located = locate(*engine_, number_, key);
+  return acquire(*engine_, number_, located, key, cost, engine_->clock.now());
+}
+
+Decision PolicyHandle::try_acquire_at(int64_t now_ns, std::string_view key,
+                                      uint32_t cost) const noexcept {
+  if (engine_ == nullptr) return unavailable(Reason::kNoPolicy, true);
+  return acquire(*engine_, number_, locate(*engine_, number_, key), key, cost, now_ns);
+}
+
+void PolicyHandle::try_acquire_batch(std::span<const std::string_view> keys,
+                                     std::span<Decision> out) const noexcept {
+  constexpr size_t kChunk = 16;  // about as many cache misses as a core keeps in flight
+  std::array<Located, kChunk> located;
+  for (size_t start = 0; start < keys.size(); start += kChunk) {
+    const size_t count = std::min(kChunk, keys.size() - start);
+    if (engine_ == nullptr) {
+      std::fill_n(out.begin() + static_cast<ptrdiff_t>(start), count,
+                  unavailable(Reason::kNoPolicy, true));
+      continue;
+    }
+    for (size_t i = 0; i < count; ++i) located[i] = locate(*engine_, number_, keys[start + i]);
+    const int64_t now = engine_->clock.now();
+    for (size_t i = 0; i < count; ++i) {
+      out[start + i] = acquire(*engine_, number_, located[i], keys[start + i], 1, now);
+    }
+  }
+}
+
+Decision PolicyHandle::peek(std::string_view key, uint32_t cost) const noexcept {
+  Quota quota;
+  if (engine_ == nullptr || !read_quota(engine_->registry, number_, quota)) {
+    return unavailable(Reason::kNoPolicy, true);
+  }
+  const Located located = locate(*engine_, number_, key);
+  const Instant at = instant(quota, engine_->clock.now());
+  shm::Slot slot;
+  const bool found =
+      engine_->table.find(located.probe, located.id, slot) != engine_->table.slot_count();
+  const Word word = found ? std::min(slot.word, highest_word(at, quota)) : kEmptyWord;
+  return decide(word, step(word, at, quota, cost), at, quota, cost);
+}
+
+bool PolicyHandle::refund(std::string_view key, uint32_t cost) const noexcept {
+  if (engine_ == nullptr || !change<Refund>(*engine_, number_, key, cost)) return false;
+  engine_->counters.add(number_, PolicyCounter::kRefunded, cost);
+  return true;
+}
+
+bool PolicyHandle::reset(std::string_view key) const noexcept {
+  return engine_ != nullptr && change<Reset>(*engine_, number_, key, 0);
+}
+
+}  // namespace brim

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+// One attached segment with everything a decision needs, laid out for reading only.
+#ifndef BRIM_SRC_ENGINE_H_
+#define BRIM_SRC_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "brim/limiter.h"
+#include "shm/counters.h"
+#include "shm/registry.h"
+#include "shm/segment.h"
+#include "shm/table.h"
+#include "src/base/clock.h"
+#include "src/hash.h"
+
+namespace brim::internal {
+
+using Table = shm::Table<shm::HardwareAtomics>;
+
+class Engine {
+ public:
+  Engine(std::shared_ptr<shm::Segment> attached, Clock source)
+      : segment(std::move(attached)),
+        clock(source),
+        table(segment->slots(), segment->header().group_count, segment->header().probe_limit,
+              &segment->shared()->reach, segment->header().on_full == shm::kOnFullEvict),
+        counters(segment->counters(), segment->header().stripe_count,
+                 segment->header().max_policies),
+        registry(segment->policies(), segment->header().max_policies, segment->fd()),
+        secret(make_secret(segment->header())) {}
+
+  std::shared_ptr<shm::Segment> segment;
+  Clock clock;
+  Table table;
+  shm::Counters counters;
+  shm::Registry registry;
+  HashSecret secret;
+
+ private:
+  static HashSecret make_secret(const shm::HeaderFields& header) noexcept {
+    HashSecret made;
+    std::memcpy(&made.key0, header.hash_key, 8);
+    std::memcpy(&made.key1, header.hash_key + 8, 8);
+    made.xxh3 = header.hash_kind == shm::kHashXxh3;
+    made.secret = header.hash_secret;
+    return made;
+  }
+};
+
+}  // namespace brim::internal
+
+#endif  // BRIM_SRC_ENGINE_H_

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT
+// The read-only scan behind inspect.h.
+#include "brim/inspect.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "shm/attachments.h"
+#include "shm/segment_file.h"
+#include "src/algo/step.h"
+#include "src/base/text.h"
+#include "src/engine.h"
+#include "src/policy_words.h"
+
+namespace brim {
+
+using internal::Engine;
+
+namespace {
+
+std::string hex_bytes(const uint8_t* bytes, size_t size) {
+  std::string text;
+  for (size_t i = 0; i < size; ++i) text += hex(bytes[i], 2);
+  return text;
+}
+
+// The quotas of all policies, read once for a scan.
+std::vector<Quota> read_quotas(const Engine& engine) {
+  std::vector<Quota> quotas(engine.registry.size());
+  for (size_t i = 0; i < quotas.size(); ++i) {
+    Quota quota;
+    if (read_quota(engine.registry, static_cast<uint16_t>(i), quota)) quotas[i] = quota;
+  }
+  return quotas;
+}
+
+// Copies a name entry and checks it; the copy can not change under the check.
+bool read_name(const Engine& engine, uint64_t slot, uint64_t id, std::string& buffer,
+               uint64_t& length) {
+  const shm::NameEntry* const entry = engine.segment->name_entry(slot);
+  if (entry == nullptr) return false;
+  const size_t room = engine.segment->header().name_bytes;
+  shm::NameEntry copy;
+  std::memcpy(&copy, entry, sizeof(copy));
+  const size_t stored = std::min<uint64_t>(copy.length, room);
+  buffer.assign(reinterpret_cast<const char*>(entry + 1), stored);
+  length = copy.length;
+  return name_check(engine.secret, id, copy.length, buffer) == copy.check;
+}
+
+// What the slot says at `now`; false for a slot nobody uses.
+bool describe(const shm::Slot& slot, const std::vector<Quota>& quotas, int64_t now, KeyInfo& key) {
+  if (slot.id == shm::kVirginId || slot.id == shm::kFreeId) return false;
+  key.policy = shm::id_policy(slot.id);
+  key.fingerprint = slot.id & shm::kFingerprintMask;
+  key.decision = {};
+  if (is_tentative(slot.word)) {
+    key.state = SlotState::kTentative;
+    return true;
+  }
+  key.state = SlotState::kIdle;
+  if (key.policy >= quotas.size() || quotas[key.policy].algorithm == 0) return true;
+  const Quota& quota = quotas[key.policy];
+  const Instant at = instant(quota, now);
+  const Word word = std::min(slot.word, highest_word(at, quota));
+  if (debt(word, at, quota) != 0) key.state = SlotState::kLive;
+  key.decision = decide(word, word, at, quota, 0);
+  return true;
+}
+
+struct EventText {
+  shm::Event event;
+  const char* name;
+  const char* description;
+};
+constexpr EventText kEventTexts[] = {
+    {shm::Event::kInserted, "inserted", "keys that were given a slot"},
+    {shm::Event::kReclaimed, "reclaimed", "slots taken from an idle key"},
+    {shm::Event::kEvictedLive, "evicted_live", "slots taken from a live key: the table is full"},
+    {shm::Event::kFull, "full", "calls not decided because the table is full"},
+    {shm::Event::kContended, "contended", "calls not decided because a retry bound was reached"},
+    {shm::Event::kCasRetry, "cas_retries", "lost races, tried again"},
+    {shm::Event::kAdopted, "adopted", "insertions finished for another process"},
+    {shm::Event::kExpired, "expired", "slots taken from a dead insertion of another key"},
+    {shm::Event::kDropped, "dropped", "insertions given up for another copy of the key"},
+    {shm::Event::kHealed, "healed", "words beyond their policy's burst, brought down"},
+    {shm::Event::kReachRaised, "reach_raised", "times the probe length in use grew"},
+};
+
+struct PolicyCounterText {
+  shm::PolicyCounter counter;
+  const char* name;
+  const char* description;
+};
+constexpr PolicyCounterText kPolicyCounterTexts[] = {
+    {shm::PolicyCounter::kAllowed, "allowed", "calls admitted"},
+    {shm::PolicyCounter::kDenied, "denied", "calls refused"},
+    {shm::PolicyCounter::kUnavailable, "unavailable", "calls that could not be decided"},
+    {shm::PolicyCounter::kEvicted, "evicted", "live keys of this policy that made room"},
+    {shm::PolicyCounter::kRefunded, "refunded", "permits given back"},
+};
+
+}  // namespace
+
+absl::StatusOr<Inspector> Inspector::attach(std::string_view name, const Options& options) {
+  shm::Access access;
+  access.read_only = true;
+  access.owner_uid = options.owner_uid;
+  auto segment = shm::Segment::attach(name, access);
+  if (!segment.ok()) return segment.status();
+  const Clock clock = options.clock == ClockKind::kManual && options.manual_clock_ns != nullptr
+                          ? Clock::manual(options.manual_clock_ns)
+                          : Clock::monotonic();
+  return Inspector(std::make_shared<Engine>(*std::move(segment), clock));
+}
+
+SegmentInfo Inspector::info() const {
+  const shm::Segment& segment = *engine_->segment;
+  const shm::HeaderFields& header = segment.header();
+  SegmentInfo info;
+  info.name = segment.name();
+  info.path = segment.path();
+  info.uuid = hex_bytes(header.uuid, sizeof(header.uuid));
+  info.size_bytes = header.total_size;
+  info.layout_version = header.layout_version;
+  info.capacity = header.capacity;
+  info.slots = engine_->table.slot_count();
+  info.probe_limit = header.probe_limit;
+  info.groups_in_use = static_cast<uint32_t>(engine_->table.groups_in_use());
+  info.name_bytes = header.name_bytes;
+  info.max_policies = header.max_policies;
+  info.hash = static_cast<HashKind>(header.hash_kind);
+  info.on_full = static_cast<OnFull>(header.on_full);
+  info.creator_pid = header.creator_pid;
+  info.created_wall_ns = static_cast<int64_t>(header.created_wall_ns);
+  struct stat st {};
+  if (fstat(segment.fd(), &st) == 0) {
+    info.mode = st.st_mode & 07777;
+    info.owner_uid = st.st_uid;
+    info.group_gid = st.st_gid;
+  }
+  info.linked = segment.linked();
+  return info;
+}
+
+std::vector<PolicyInfo> Inspector::policies() const {
+  std::vector<PolicyInfo> list;
+  const std::vector<Quota> quotas = read_quotas(*engine_);
+  for (uint32_t i = 0; i < quotas.size(); ++i) {
+    const auto number = static_cast<uint16_t>(i);
+    shm::PolicyWords words;
+    PolicyInfo info;
+    if (quotas[i].algorithm == 0 || !engine_->registry.read(number, words, info.text)) continue;
+    info.number = number;
+    info.name = engine_->registry.name(number);
+    info.policy = policy_of(quotas[i]);
+    for (const PolicyCounterText& text : kPolicyCounterTexts) {
+      info.counters.push_back(
+          {text.name, engine_->counters.sum(number, text.counter), text.description});
+    }
+    list.push_back(std::move(info));
+  }
+  return list;
+}
+
+std::vector<Counter> Inspector::counters() const {
+  std::vector<Counter> list;
+  for (const EventText& text : kEventTexts) {
+    list.push_back({text.name, engine_->counters.sum(text.event), text.description});
+  }
+  for (uint32_t bin = 0; bin < 9; ++bin) {
+    const auto event =
+        static_cast<shm::Event>(static_cast<uint32_t>(shm::Event::kProbeLength0) + bin);
+    const uint32_t low = bin == 0 ? 0 : 1u << (bin - 1);
+    list.push_back({cat("probe_", low), engine_->counters.sum(event),
+                    cat("insertions ", low, " or more groups from home")});
+  }
+  return list;
+}
+
+std::vector<AttachedInfo> Inspector::attached() const {
+  std::vector<AttachedInfo> list;
+  const shm::Section* const section = engine_->segment->section(shm::SectionType::kAttachments);
+  const auto now = static_cast<uint64_t>(monotonic_now_ns());
+  for (const shm::AttachedProcess& process :
+       shm::list_attachments(engine_->segment->attachments(), section->count)) {
+    const uint64_t age = now > process.attached_ns ? now - process.attached_ns : 0;
+    list.push_back({process.pid, static_cast<int64_t>(age), process.alive, process.same_namespace});
+  }
+  return list;
+}
+
+Occupancy Inspector::occupancy() const {
+  Occupancy count;
+  const std::vector<Quota> quotas = read_quotas(*engine_);
+  const int64_t now = engine_->clock.now();
+  KeyInfo key;
+  for (uint64_t i = 0; i < engine_->table.slot_count(); ++i) {
+    const shm::Slot slot = engine_->table.at(i);
+    if (!describe(slot, quotas, now, key)) {
+      ++(slot.id == shm::kVirginId ? count.virgin : count.free);
+    } else {
+      ++(key.state == SlotState::kLive   ? count.live
+         : key.state == SlotState::kIdle ? count.idle
+                                         : count.tentative);
+    }
+  }
+  return count;
+}
+
+void Inspector::for_each_key(const std::function<bool(const KeyInfo&)>& visit) const {
+  const std::vector<Quota> quotas = read_quotas(*engine_);
+  std::string buffer;
+  KeyInfo key;
+  for (uint64_t i = 0; i < engine_->table.slot_count(); ++i) {
+    const shm::Slot slot = engine_->table.at(i);
+    if (!describe(slot, quotas, engine_->clock.now(), key)) continue;
+    key.slot = i;
+    key.has_name = read_name(*engine_, i, slot.id, buffer, key.name_length);
+    key.name = key.has_name ? std::string_view(buffer) : std::string_view();
+    if (!visit(key)) return;
+  }
+}
+
+std::vector<ListedSegment> list_segments() {
+  std::vector<ListedSegment> list;
+  DIR* const directory = opendir(shm::kShmDirectory);
+  if (directory == nullptr) return list;
+  while (const dirent* const entry = readdir(directory)) {
+    if (!shm::segment_path(entry->d_name).ok()) continue;
+    const std::string path = cat(shm::kShmDirectory, "/", entry->d_name);
+    const shm::FileDescriptor file(
+        open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    struct stat st {};
+    uint64_t magic = 0;
+    if (file.get() < 0 || fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) continue;
+    if (pread(file.get(), &magic, sizeof(magic), 0) != sizeof(magic) || magic != shm::kMagic) {
+      continue;
+    }
+    shm::Access access;
+    access.read_only = true;
+    shm::HeaderFields header;
+    list.push_back({entry->d_name, shm::open_segment_file(path, access, header).status(),
+                    static_cast<uint64_t>(st.st_size), st.st_uid, st.st_mode & 07777u});
+  }
+  closedir(directory);
+  std::sort(list.begin(), list.end(),
+            [](const ListedSegment& a, const ListedSegment& b) { return a.name < b.name; });
+  return list;
+}
+
+}  // namespace brim

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+// Set-up: options -> segment, policy text -> record.
+#include "brim/limiter.h"
+
+#include <grp.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "src/base/text.h"
+#include "src/engine.h"
+#include "src/policy_words.h"
+
+namespace brim {
+
+using internal::Engine;
+
+namespace {
+
+absl::StatusOr<Clock> clock_for(const Options& options) {
+  switch (options.clock) {
+    case ClockKind::kAuto:
+      return Clock::automatic();
+    case ClockKind::kMonotonic:
+      return Clock::monotonic();
+    case ClockKind::kManual:
+      break;
+  }
+  if (options.manual_clock_ns == nullptr) {
+    return absl::InvalidArgumentError(
+        "invalid_option: clock is kManual but manual_clock_ns is null; point it at your clock");
+  }
+  return Clock::manual(options.manual_clock_ns);
+}
+
+absl::StatusOr<int64_t> group_id(const std::string& group) {
+  if (group.empty()) return int64_t{-1};
+  std::vector<char> buffer(16384);
+  struct group entry {};
+  struct group* found = nullptr;
+  getgrnam_r(group.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (found != nullptr) return static_cast<int64_t>(found->gr_gid);
+  return absl::InvalidArgumentError(
+      cat("invalid_option: there is no group '", group, "'; create it with groupadd"));
+}
+
+absl::StatusOr<shm::Access> access_for(const Options& options, bool read_only) {
+  shm::Access access;
+  access.read_only = read_only;
+  access.huge_pages = options.huge_pages;
+  access.owner_uid = options.owner_uid;
+  absl::StatusOr<int64_t> gid = group_id(options.group);
+  if (!gid.ok()) return gid.status();
+  access.gid = *gid;
+  return access;
+}
+
+shm::SegmentSpec spec_for(const Options& options) {
+  shm::SegmentSpec spec;
+  if (options.capacity != 0) spec.capacity = options.capacity;
+  if (options.name_bytes == Options::kNoNames) {
+    spec.name_bytes = 0;
+  } else if (options.name_bytes != 0) {
+    spec.name_bytes =
+        options.name_bytes <= 65520 ? (options.name_bytes + 7) / 8 * 8 : options.name_bytes;
+  }
+  if (options.max_policies != 0) spec.max_policies = options.max_policies;
+  if (options.probe_limit != 0) spec.probe_limit = options.probe_limit;
+  if (options.hash != HashKind::kDefault) spec.hash_kind = static_cast<uint32_t>(options.hash);
+  if (options.on_full != OnFull::kDefault) spec.on_full = static_cast<uint32_t>(options.on_full);
+  spec.mode = options.mode;
+  spec.replace = options.replace;
+  return spec;
+}
+
+// An option that was given and differs from what the segment has.
+absl::Status check_stored(const Options& options, const shm::Segment& segment) {
+  const shm::HeaderFields& header = segment.header();
+  const shm::SegmentSpec asked = spec_for(options);
+  const struct {
+    const char* name;
+    bool given;
+    uint64_t asked;
+    uint64_t stored;
+  } fields[] = {
+      {"capacity", options.capacity != 0, asked.capacity, header.capacity},
+      {"name_bytes", options.name_bytes != 0, asked.name_bytes, header.name_bytes},
+      {"max_policies", options.max_policies != 0, asked.max_policies, header.max_policies},
+      {"hash", options.hash != HashKind::kDefault, asked.hash_kind, header.hash_kind},
+      {"on_full", options.on_full != OnFull::kDefault, asked.on_full, header.on_full},
+      {"probe_limit", options.probe_limit != 0, asked.probe_limit, header.probe_limit},
+  };
+  for (const auto& field : fields) {
+    if (!field.given || field.asked == field.stored) continue;
+    return absl::FailedPreconditionError(
+        cat("config_mismatch: segment ", segment.path(), " has ", field.name, " ", field.stored,
+            ", asked for ", field.asked, "; set accept_stored to use it as it is, or recreate it"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<shm::Segment>> attach_or_create(std::string_view name,
+                                                               const Options& options,
+                                                               const shm::Access& access) {
+  // The name may appear between the failed attach and the create, and vanish again.
+  absl::Status last;
+  for (int round = 0; round < 8; ++round) {
+    auto attached = shm::Segment::attach(name, access);
+    if (!absl::IsNotFound(attached.status())) return attached;
+    auto created = shm::Segment::create(name, spec_for(options), access);
+    if (!absl::IsAlreadyExists(created.status()) && !absl::IsNotFound(created.status())) {
+      return created;
+    }
+    last = created.status();
+  }
+  return last;
+}
+
+// The engine over an attached segment, with the options' policies defined.
+absl::StatusOr<Limiter> finish_open(absl::StatusOr<std::shared_ptr<shm::Segment>> segment,
+                                    const Options& options,
+                                    Limiter (*wrap)(std::shared_ptr<Engine>)) {
+  if (!segment.ok()) return segment.status();
+  absl::StatusOr<Clock> clock = clock_for(options);
+  if (!clock.ok()) return clock.status();
+  if (!options.accept_stored) {
+    if (absl::Status status = check_stored(options, **segment); !status.ok()) return status;
+  }
+  Limiter limiter = wrap(std::make_shared<Engine>(*std::move(segment), *clock));
+  for (const NamedPolicy& policy : options.policies) {
+    absl::StatusOr<PolicyHandle> handle = limiter.define(policy.name, policy.text);
+    if (handle.ok()) continue;
+    if (absl::IsAlreadyExists(handle.status()) && options.accept_stored) continue;
+    return handle.status();
+  }
+  return limiter;
+}
+
+}  // namespace
+
+absl::StatusOr<Limiter> Limiter::open(std::string_view name, const Options& options) {
+  absl::StatusOr<shm::Access> access = access_for(options, false);
+  if (!access.ok()) return access.status();
+  return finish_open(attach_or_create(name, options, *access), options,
+                     [](std::shared_ptr<Engine> e) { return Limiter(std::move(e)); });
+}
+
+absl::StatusOr<Limiter> Limiter::create(std::string_view name, const Options& options) {
+  absl::StatusOr<shm::Access> access = access_for(options, false);
+  if (!access.ok()) return access.status();
+  return finish_open(shm::Segment::create(name, spec_for(options), *access), options,
+                     [](std::shared_ptr<Engine> e) { return Limiter(std::move(e)); });
+}
+
+absl::StatusOr<Limiter> Limiter::attach(std::string_view name, const Options& options) {
+  absl::StatusOr<shm::Access> access = access_for(options, false);
+  if (!access.ok()) return access.status();
+  return finish_open(shm::Segment::attach(name, *access), options,
+                     [](std::shared_ptr<Engine> e) { return Limiter(std::move(e)); });
+}
+
+absl::StatusOr<Limiter> Limiter::attach_read_only(std::string_view name, const Options& options) {
+  absl::StatusOr<shm::Access> access = access_for(options, true);
+  if (!access.ok()) return access.status();
+  Options own = options;
+  own.policies.clear();  // nothing can be defined
+  return finish_open(shm::Segment::attach(name, *access), own,
+                     [](std::shared_ptr<Engine> e) { return Limiter(std::move(e)); });
+}
+
+absl::Status Limiter::unlink(std::string_view name) { return shm::Segment::unlink(name); }
+
+absl::StatusOr<PolicyHandle> Limiter::policy(std::string_view name) const {
+  if (engine_ == nullptr) return absl::FailedPreconditionError("not_open: this Limiter is empty");
+  const int number = engine_->registry.find(name);
+  if (number >= 0) {
+    return PolicyHandle(engine_, static_cast<uint16_t>(number), std::string(name));
+  }
+  std::string known;
+  for (uint32_t i = 0; i < engine_->registry.size(); ++i) {
+    std::string one = engine_->registry.name(static_cast<uint16_t>(i));
+    if (!one.empty()) known += cat(known.empty() ? "" : ", ", one);
+  }
+  return absl::NotFoundError(cat(
+      "policy_not_found: segment ", engine_->segment->path(), " has no policy '", printable(name),
+      "'; it has: ", known.empty() ? "none" : known, ". Define it with Limiter::define"));
+}
+
+absl::StatusOr<PolicyHandle> Limiter::define(std::string_view name, std::string_view text) const {
+  if (engine_ == nullptr) return absl::FailedPreconditionError("not_open: this Limiter is empty");
+  if (!valid_policy_name(name)) {
+    return absl::InvalidArgumentError(cat("invalid_policy_name: a policy name of ", name.size(),
+                                          " bytes; give 1 to 47 characters of A-Z a-z 0-9 . _ -"));
+  }
+  absl::StatusOr<Policy> policy = parse_policy(text);
+  if (!policy.ok()) return policy.status();
+  if (engine_->segment->read_only()) {
+    return absl::FailedPreconditionError(
+        cat("read_only: segment ", engine_->segment->path(), " is attached read-only"));
+  }
+  const auto lock = engine_->registry.lock();
+  if (!lock.held()) {
+    return absl::UnavailableError(
+        cat("lock_failed: flock on ", engine_->segment->path(), ": ", strerror(errno)));
+  }
+  if (const int number = engine_->registry.find(name); number >= 0) {
+    Quota stored;
+    const auto existing = static_cast<uint16_t>(number);
+    if (read_quota(engine_->registry, existing, stored) && policy_of(stored) == *policy) {
+      return PolicyHandle(engine_, existing, std::string(name));
+    }
+    return absl::AlreadyExistsError(
+        cat("policy_mismatch: policy '", name, "' of segment ", engine_->segment->path(), " is '",
+            policy_text(policy_of(stored)), "', asked for '", policy_text(*policy), "'"));
+  }
+  const Quota quota = compile(*policy, engine_->clock.now());
+  absl::StatusOr<uint16_t> number =
+      engine_->registry.add(name, policy_words(quota), policy_text(*policy));
+  if (!number.ok()) return number.status();
+  return PolicyHandle(engine_, *number, std::string(name));
+}
+
+Policy PolicyHandle::policy() const {
+  Quota quota;
+  if (engine_ == nullptr || !read_quota(engine_->registry, number_, quota)) return {};
+  return policy_of(quota);
+}
+
+bool Limiter::linked() const { return engine_ != nullptr && engine_->segment->linked(); }
+
+const std::string& Limiter::name() const {
+  static const std::string empty;
+  return engine_ == nullptr ? empty : engine_->segment->name();
+}
+
+}  // namespace brim
