@@ -219,31 +219,43 @@ class Table {
     return verified;
   }
 
-  // Step 2: makes the first reclaimable slot of the window, or by eviction the one with the least
-  // debt, a tentative of the key. Virgin slots are reclaimable and never come back, so no claim
-  // goes past one: that is why a virgin slot ends every probe.
+  // A slot that a claim may take, with what it would cost somebody.
+  struct Candidate {
+    AtomicSlot* at = nullptr;
+    Slot old;
+    uint64_t debt = ~uint64_t{0};  // of the live key in it; 0: nobody loses anything
+    uint64_t distance = 0;         // groups from home
+
+    // Least debt first; then a slot that nobody uses, so that idle keys keep theirs while there is
+    // room; then the key that has been idle longest (exact within a policy, a guess between two).
+    bool before(const Candidate& other) const noexcept {
+      return debt != other.debt ? debt < other.debt : debt == 0 && last_use() < other.last_use();
+    }
+    Word last_use() const noexcept {
+      const bool unused = old.id == kVirginId || old.id == kFreeId || is_tentative(old.word);
+      return unused ? 0 : old.word + 1;
+    }
+  };
+
+  // Step 2: makes a slot of the first group that has a reclaimable one, or by eviction the slot
+  // with the least debt, a tentative of the key. Virgin slots are reclaimable and never come back,
+  // and no claim goes past one: that is why a virgin slot ends every probe.
   template <class Call>
   Claim claim(const Probe& probe, uint64_t id, Call& call, Own& own) const noexcept {
     for (;;) {
       const uint64_t groups = groups_in_use();
-      AtomicSlot* target = nullptr;
-      Slot old;
-      uint64_t distance = 0;
-      uint64_t least = ~uint64_t{0};
+      Candidate best;
       bool appeared = false;
-      const bool all_live = walk(probe, groups, [&](AtomicSlot* at, uint64_t n) {
+      walk(probe, groups, [&](AtomicSlot* at, uint64_t n) {
+        if (best.debt == 0 && n != best.distance) return false;  // the group is done
         const Slot seen = Atomics::load(at);
         appeared = seen.id == id;
         if (appeared) return false;
-        const uint64_t debt = reclaim_debt(seen, call);
-        if (debt < least) {
-          least = debt;
-          target = at;
-          old = seen;
-          distance = n;
-        }
-        return debt != 0;
+        const Candidate one{at, seen, reclaim_debt(seen, call), n};
+        if (one.before(best)) best = one;
+        return seen.id != kVirginId;
       });
+      const bool all_live = best.debt != 0;
       if (appeared) return Claim::kLost;
       if (all_live && groups < limit_) {
         Atomics::raise_reach(reach_, groups - 1);
@@ -251,17 +263,17 @@ class Table {
         continue;
       }
       if (all_live && !evicts_) return Claim::kFull;
-      if (target == nullptr) {  // nothing but new tentatives of other keys
+      if (best.at == nullptr) {  // nothing but new tentatives of other keys
         Atomics::pause();
         return Claim::kLost;
       }
-      own = {target, call.tentative()};
+      own = {best.at, call.tentative()};
       // Killed here: before, nothing; after, a tentative that this key's next caller adopts.
-      if (!Atomics::cas(target, old, {id, own.tentative})) {
+      if (!Atomics::cas(best.at, best.old, {id, own.tentative})) {
         call.count(Event::kCasRetry);
         return Claim::kLost;
       }
-      count_claim(old, least, distance, call);
+      count_claim(best, call);
       return Claim::kTaken;
     }
   }
@@ -275,14 +287,16 @@ class Table {
   }
 
   template <class Call>
-  static void count_claim(const Slot& old, uint64_t debt, uint64_t distance, Call& call) noexcept {
+  static void count_claim(const Candidate& claimed, Call& call) noexcept {
+    const Slot& old = claimed.old;
+    const uint64_t distance = claimed.distance;
     const auto log2 = static_cast<uint32_t>(64 - __builtin_clzll(distance | 1)) - 1;
     const uint32_t bin = distance == 0 ? 0 : log2 + 1;
     call.count(static_cast<Event>(static_cast<uint32_t>(Event::kProbeLength0) + bin));
     if (old.id == kVirginId || old.id == kFreeId) return;
     if (is_tentative(old.word)) {
       call.count(Event::kExpired);
-    } else if (debt == 0) {
+    } else if (claimed.debt == 0) {
       call.count(Event::kReclaimed);
     } else {
       call.count(Event::kEvictedLive);
