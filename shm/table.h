@@ -3,6 +3,7 @@
 //
 // Knows no algorithm, no policy and no clock: those arrive in `Call`, which provides
 //     Word step(Word)          next word for this one; the same word means: write nothing
+//     bool plausible(Word)     false: maybe above what the policy can hold
 //     Word ceiling(Word)       a corrupt word brought down to what the policy can hold, or itself
 //     void refresh()           read the clock again
 //     int64_t now_ns()         the time last read
@@ -75,17 +76,29 @@ class Table {
   // Runs call.step() on the key's word, or on kEmptyWord if the key is absent, and stores what it
   // returns. Lock-free; bounded by kMaxInsertRounds and kMaxUpdateRounds.
   template <class Call>
-  Outcome update(const Probe& probe, uint64_t id, Call& call) const noexcept {
-    // Nearly every call ends here: one line, four ids.
+  [[gnu::always_inline]] Outcome update(const Probe& probe, uint64_t id,
+                                        Call& call) const noexcept {
+    // Nearly every call ends here: one line, four ids, one compare-and-swap.
     AtomicSlot* const home = slots_ + probe.home * kSlotsPerGroup;
     for (uint32_t i = 0; i < kSlotsPerGroup; ++i) {
-      if (Atomics::load_id(home + i) == id) {
-        Outcome outcome;
-        if (settle(home + i, id, call, outcome)) return outcome;
+      if (Atomics::load_id(home + i) != id) continue;
+      const Slot seen = Atomics::load(home + i);
+      if (seen.id != id || is_tentative(seen.word)) break;
+      const Word next = call.step(seen.word);
+      if (next == seen.word) {
+        if (call.plausible(next)) return Outcome::kDecided;  // refused: nothing written
         break;
       }
+      // Killed here: after it the permits are charged and nobody was told. Before: nothing.
+      if (Atomics::cas(home + i, seen, {id, next})) [[likely]]
+        return Outcome::kDecided;
+      break;
     }
-    return update_slowly(probe, id, call);
+    // A copy, so that the compiler may keep the call of the fast path in registers.
+    Call slow = call;
+    const Outcome outcome = update_slowly(probe, id, slow);
+    call = slow;
+    return outcome;
   }
 
   // The slot at position i of the whole table, for scans.

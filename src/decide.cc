@@ -24,9 +24,10 @@ using shm::PolicyCounter;
 template <class Rule>
 class Call {
  public:
+  // REQUIRES: `quota` is the policy's.
   Call(const Engine& engine, uint16_t policy, uint64_t id, std::string_view key, uint32_t cost,
        const Quota& quota, int64_t now) noexcept
-      : engine_(engine),
+      : engine_(&engine),
         key_(key),
         id_(id),
         policy_(policy),
@@ -39,20 +40,21 @@ class Call {
     return next_ = Rule::next(word, at_, quota_, cost_);
   }
 
+  bool plausible(Word word) const noexcept { return word <= highest_word(at_, quota_); }
+
   // A word no honest process can have written is brought down; judged by a fresh clock, with the
   // margin by which another process's clock may be ahead.
   Word ceiling(Word word) noexcept {
-    if (word <= highest_word(at_, quota_)) [[likely]]
-      return word;
+    if (plausible(word)) return word;
     refresh();
     const Instant ahead = instant(quota_, at_.now_ns + kClockSkewNs);
     return word > highest_word(ahead, quota_) ? highest_word(at_, quota_) : word;
   }
 
   void refresh() noexcept {
-    const int64_t now = engine_.clock.now();
+    const int64_t now = engine_->clock.now();
     Quota changed;
-    if (read_quota(engine_.registry, policy_, changed)) quota_ = changed;
+    if (read_quota(engine_->registry, policy_, changed)) quota_ = changed;
     at_ = instant(quota_, now);
   }
 
@@ -65,38 +67,40 @@ class Call {
     const uint16_t number = shm::id_policy(slot.id);
     if (number == policy_) {
       quota = quota_;
-    } else if (!read_quota(engine_.registry, number, quota)) {
+    } else if (!read_quota(engine_->registry, number, quota)) {
       return 0;  // no such policy: the slot is garbage
     }
     const uint64_t debt = brim::debt(slot.word, instant(quota, at_.now_ns - kClockSkewNs), quota);
     return std::min(debt, ~uint64_t{0} - 1);
   }
 
-  Word tentative() noexcept { return engine_.segment->next_tentative(at_.now_ns); }
+  Word tentative() noexcept { return engine_->segment->next_tentative(at_.now_ns); }
 
   void name(uint64_t slot) noexcept {
-    shm::NameEntry* const entry = engine_.segment->name_entry(slot);
+    shm::NameEntry* const entry = engine_->segment->name_entry(slot);
     if (entry == nullptr) return;
-    const size_t stored = std::min<size_t>(key_.size(), engine_.segment->header().name_bytes);
+    const size_t stored = std::min<size_t>(key_.size(), engine_->segment->header().name_bytes);
     std::memcpy(static_cast<void*>(entry + 1), key_.data(), stored);
     entry->length = key_.size();
-    entry->check = name_check(engine_.secret, id_, key_.size(), key_.substr(0, stored));
+    entry->check = name_check(engine_->secret, id_, key_.size(), key_.substr(0, stored));
   }
 
-  void count(Event event) noexcept { engine_.counters.add(event); }
+  void count(Event event) noexcept { engine_->counters.add(event); }
   void evicted(const shm::Slot& slot) noexcept {
     const uint16_t number = shm::id_policy(slot.id);
-    if (number < engine_.registry.size()) engine_.counters.add(number, PolicyCounter::kEvicted);
+    if (number < engine_->registry.size()) engine_->counters.add(number, PolicyCounter::kEvicted);
   }
 
   bool changed() const noexcept { return next_ != word_; }
-  Decision decision() const noexcept { return decide(word_, next_, at_, quota_, cost_); }
+  [[gnu::always_inline]] Decision decision() const noexcept {
+    return decide(word_, next_, at_, quota_, cost_);
+  }
   OnUnavailable on_unavailable() const noexcept {
     return static_cast<OnUnavailable>(quota_.on_unavailable);
   }
 
  private:
-  const Engine& engine_;
+  const Engine* engine_;
   std::string_view key_;
   uint64_t id_;
   uint16_t policy_;
@@ -146,10 +150,13 @@ inline Located locate(const Engine& engine, uint16_t policy, std::string_view ke
   return located;
 }
 
-inline Decision acquire(const Engine& engine, uint16_t policy, const Located& located,
-                        std::string_view key, uint32_t cost, int64_t now) noexcept {
+[[gnu::always_inline]] inline Decision acquire(const Engine& engine, uint16_t policy,
+                                               const Located& located, std::string_view key,
+                                               uint32_t cost, int64_t now) noexcept {
   Quota quota;
-  if (!read_quota(engine.registry, policy, quota)) return unavailable(Reason::kNoPolicy, true);
+  if (!read_quota(engine.registry, policy, quota)) [[unlikely]] {
+    return unavailable(Reason::kNoPolicy, true);
+  }
   if (engine.segment->read_only()) [[unlikely]] {
     return unavailable(Reason::kReadOnly,
                        quota.on_unavailable == static_cast<uint8_t>(OnUnavailable::kAllow));

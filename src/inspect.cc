@@ -34,7 +34,7 @@ std::string hex_bytes(const uint8_t* bytes, size_t size) {
 std::vector<Quota> read_quotas(const Engine& engine) {
   std::vector<Quota> quotas(engine.registry.size());
   for (size_t i = 0; i < quotas.size(); ++i) {
-    Quota quota;
+    Quota quota{};
     if (read_quota(engine.registry, static_cast<uint16_t>(i), quota)) quotas[i] = quota;
   }
   return quotas;

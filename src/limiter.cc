@@ -205,7 +205,7 @@ absl::StatusOr<PolicyHandle> Limiter::define(std::string_view name, std::string_
         cat("lock_failed: flock on ", engine_->segment->path(), ": ", strerror(errno)));
   }
   if (const int number = engine_->registry.find(name); number >= 0) {
-    Quota stored;
+    Quota stored{};
     const auto existing = static_cast<uint16_t>(number);
     if (read_quota(engine_->registry, existing, stored) && policy_of(stored) == *policy) {
       return PolicyHandle(engine_, existing, std::string(name));
@@ -222,7 +222,7 @@ absl::StatusOr<PolicyHandle> Limiter::define(std::string_view name, std::string_
 }
 
 Policy PolicyHandle::policy() const {
-  Quota quota;
+  Quota quota{};
   if (engine_ == nullptr || !read_quota(engine_->registry, number_, quota)) return {};
   return policy_of(quota);
 }

@@ -53,7 +53,7 @@ inline shm::PolicyWords policy_words(const Quota& quota) {
 
 // `word(i)` reads word i. Any 64-bit values give a defined, if useless, quota.
 template <class ReadWord>
-Quota quota_from_words(ReadWord word) noexcept {
+[[gnu::always_inline]] inline Quota quota_from_words(ReadWord word) noexcept {
   Quota quota;
   const uint64_t kind = word(kWordKind);
   quota.algorithm = static_cast<uint8_t>(kind);
@@ -75,7 +75,8 @@ Quota quota_from_words(ReadWord word) noexcept {
 
 // The policy's quota as of one instant; false if it was never defined (or a hostile writer keeps
 // replacing it). Bounded: an honest replacement takes at most one more look.
-inline bool read_quota(const shm::Registry& registry, uint16_t number, Quota& quota) noexcept {
+[[gnu::always_inline]] inline bool read_quota(const shm::Registry& registry, uint16_t number,
+                                              Quota& quota) noexcept {
   for (int tries = 0; tries < 64; ++tries) {
     const uint64_t version = registry.version(number);
     if (version == 0) return false;

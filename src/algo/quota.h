@@ -19,19 +19,20 @@
 
 namespace brim {
 
+// No default values: a decision reads one from the segment and must not pay for clearing it.
 struct Quota {
-  int64_t t0 = 0;             // ns; the instant this slope began
-  uint64_t v0 = 0;            // the token clock's reading at t0
-  Ratio units_per_ns;         // slope
-  uint64_t capacity = 0;      // burst, in units
-  uint64_t capacity_max = 0;  // largest capacity since the last sweep: bounds a true word
-  Ratio ns_per_unit;          // the slope's inverse
-  uint32_t shift = 0;         // k: one permit is 2^k units
-  uint32_t burst = 0;         // permits
-  uint32_t limit = 0;
-  int64_t period_ns = 0;
-  uint8_t algorithm = 0;  // brim::Algorithm; 0: no policy
-  uint8_t on_unavailable = 0;
+  int64_t t0;             // ns; the instant this slope began
+  uint64_t v0;            // the token clock's reading at t0
+  Ratio units_per_ns;     // slope
+  uint64_t capacity;      // burst, in units
+  uint64_t capacity_max;  // largest capacity since the last sweep: bounds a true word
+  Ratio ns_per_unit;      // the slope's inverse
+  uint32_t shift;         // k: one permit is 2^k units
+  uint32_t burst;         // permits
+  uint32_t limit;
+  int64_t period_ns;
+  uint8_t algorithm;  // brim::Algorithm; 0: no policy
+  uint8_t on_unavailable;
 };
 
 // Least k with limit * 2^k >= period: one unit is at most 1 ns of refill.
@@ -54,7 +55,7 @@ constexpr bool quota_fits(uint32_t limit, int64_t period_ns, uint32_t burst) noe
 // REQUIRES: quota_fits(limit, period_ns, burst).
 constexpr Quota make_quota(uint32_t limit, int64_t period_ns, uint32_t burst, int64_t t0,
                            uint64_t v0 = 0) noexcept {
-  Quota quota;
+  Quota quota{};
   quota.t0 = t0;
   quota.v0 = v0;
   quota.shift = token_shift(limit, period_ns);

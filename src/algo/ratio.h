@@ -15,14 +15,14 @@
 namespace brim {
 
 struct Ratio {
-  uint64_t whole = 0;        // numerator / denominator
-  uint64_t part = 0;         // numerator % denominator
-  uint64_t denominator = 1;  // < 2^63
-  uint64_t reciprocal = 0;   // floor(part * 2^64 / denominator)
+  uint64_t whole;        // numerator / denominator
+  uint64_t part;         // numerator % denominator
+  uint64_t denominator;  // < 2^63
+  uint64_t reciprocal;   // floor(part * 2^64 / denominator)
 };
 
 constexpr Ratio make_ratio(uint64_t numerator, uint64_t denominator) noexcept {
-  Ratio ratio;
+  Ratio ratio{};
   ratio.whole = numerator / denominator;
   ratio.part = numerator % denominator;
   ratio.denominator = denominator;

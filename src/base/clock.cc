@@ -14,7 +14,7 @@
 namespace brim {
 namespace internal {
 
-thread_local ClockAnchors clock_anchors;
+constinit thread_local ClockAnchors clock_anchors;
 
 }  // namespace internal
 

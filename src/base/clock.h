@@ -37,7 +37,7 @@ struct ClockAnchors {
 };
 
 // initial-exec: one instruction to reach, no allocation, safe in a signal handler.
-extern thread_local ClockAnchors clock_anchors __attribute__((tls_model("initial-exec")));
+extern constinit thread_local ClockAnchors clock_anchors __attribute__((tls_model("initial-exec")));
 
 int64_t renew_clock_anchor() noexcept;
 
