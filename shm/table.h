@@ -76,29 +76,57 @@ class Table {
   // Runs call.step() on the key's word, or on kEmptyWord if the key is absent, and stores what it
   // returns. Lock-free; bounded by kMaxInsertRounds and kMaxUpdateRounds.
   template <class Call>
-  [[gnu::always_inline]] Outcome update(const Probe& probe, uint64_t id,
-                                        Call& call) const noexcept {
-    // Nearly every call ends here: one line, four ids, one compare-and-swap.
+  Outcome update(const Probe& probe, uint64_t id, Call& call) const noexcept {
+    return update_at_home(probe, id, call) ? Outcome::kDecided : update_slowly(probe, id, call);
+  }
+
+  // The first try of update(), where nearly every call ends: one line, four ids, one
+  // compare-and-swap. False: nothing was decided, go on with update_slowly().
+  template <class Call>
+  [[gnu::always_inline]] bool update_at_home(const Probe& probe, uint64_t id,
+                                             Call& call) const noexcept {
     AtomicSlot* const home = slots_ + probe.home * kSlotsPerGroup;
     for (uint32_t i = 0; i < kSlotsPerGroup; ++i) {
       if (Atomics::load_id(home + i) != id) continue;
       const Slot seen = Atomics::load(home + i);
-      if (seen.id != id || is_tentative(seen.word)) break;
+      if (seen.id != id || is_tentative(seen.word)) return false;
       const Word next = call.step(seen.word);
-      if (next == seen.word) {
-        if (call.plausible(next)) return Outcome::kDecided;  // refused: nothing written
-        break;
-      }
+      if (next == seen.word) return call.plausible(next);  // refused: nothing written
       // Killed here: after it the permits are charged and nobody was told. Before: nothing.
-      if (Atomics::cas(home + i, seen, {id, next})) [[likely]]
-        return Outcome::kDecided;
-      break;
+      return Atomics::cas(home + i, seen, {id, next});
     }
-    // A copy, so that the compiler may keep the call of the fast path in registers.
-    Call slow = call;
-    const Outcome outcome = update_slowly(probe, id, slow);
-    call = slow;
-    return outcome;
+    return false;
+  }
+
+  template <class Call>
+  [[gnu::noinline]] Outcome update_slowly(const Probe& probe, uint64_t id,
+                                          Call& call) const noexcept {
+    for (uint32_t round = 0; round < kMaxInsertRounds; ++round) {
+      Own own;
+      if (AtomicSlot* const verified = search(probe, id, own)) {
+        Outcome outcome;
+        if (settle(verified, id, call, outcome)) return outcome;
+        continue;
+      }
+      if (call.step(kEmptyWord) == kEmptyWord) return Outcome::kDecided;
+      if (own.slot != nullptr) {
+        call.count(Event::kAdopted);
+      } else {
+        const Claim claimed = claim(probe, id, call, own);
+        if (claimed == Claim::kFull) {
+          call.count(Event::kFull);
+          return Outcome::kFull;
+        }
+        if (claimed == Claim::kLost) {
+          call.refresh();
+          continue;
+        }
+      }
+      if (verify(probe, id, call, own)) return Outcome::kDecided;
+      call.refresh();
+    }
+    call.count(Event::kContended);
+    return Outcome::kContended;
   }
 
   // The slot at position i of the whole table, for scans.
@@ -180,38 +208,6 @@ class Table {
     call.count(Event::kCasRetry);
     for (uint32_t i = 4; i < std::min<uint32_t>(round, 32); ++i) Atomics::pause();
     call.refresh();
-  }
-
-  template <class Call>
-  [[gnu::noinline]] Outcome update_slowly(const Probe& probe, uint64_t id,
-                                          Call& call) const noexcept {
-    for (uint32_t round = 0; round < kMaxInsertRounds; ++round) {
-      Own own;
-      if (AtomicSlot* const verified = search(probe, id, own)) {
-        Outcome outcome;
-        if (settle(verified, id, call, outcome)) return outcome;
-        continue;
-      }
-      if (call.step(kEmptyWord) == kEmptyWord) return Outcome::kDecided;
-      if (own.slot != nullptr) {
-        call.count(Event::kAdopted);
-      } else {
-        switch (claim(probe, id, call, own)) {
-          case Claim::kTaken:
-            break;
-          case Claim::kLost:
-            call.refresh();
-            continue;
-          case Claim::kFull:
-            call.count(Event::kFull);
-            return Outcome::kFull;
-        }
-      }
-      if (verify(probe, id, call, own)) return Outcome::kDecided;
-      call.refresh();
-    }
-    call.count(Event::kContended);
-    return Outcome::kContended;
   }
 
   // Step 1: the verified copy of the key, or else its first tentative in `own`.

@@ -24,16 +24,18 @@ using shm::PolicyCounter;
 template <class Rule>
 class Call {
  public:
-  // REQUIRES: `quota` is the policy's.
-  Call(const Engine& engine, uint16_t policy, uint64_t id, std::string_view key, uint32_t cost,
-       const Quota& quota, int64_t now) noexcept
-      : engine_(&engine),
-        key_(key),
-        id_(id),
-        policy_(policy),
-        cost_(cost),
-        quota_(quota),
-        at_(instant(quota, now)) {}
+  Call(const Engine& engine, uint16_t policy, uint64_t id, std::string_view key,
+       uint32_t cost) noexcept
+      : engine_(&engine), key_(key), id_(id), policy_(policy), cost_(cost) {}
+
+  // Reads the policy, after the clock: an old slope is never applied to a later time. False if
+  // there is no such policy; nothing else may be called then.
+  [[gnu::always_inline]] bool begin(int64_t now) noexcept {
+    if (!read_quota(engine_->registry, policy_, quota_)) [[unlikely]]
+      return false;
+    at_ = instant(quota_, now);
+    return true;
+  }
 
   Word step(Word word) noexcept {
     word_ = word;
@@ -150,26 +152,26 @@ inline Located locate(const Engine& engine, uint16_t policy, std::string_view ke
   return located;
 }
 
-[[gnu::always_inline]] inline Decision acquire(const Engine& engine, uint16_t policy,
-                                               const Located& located, std::string_view key,
-                                               uint32_t cost, int64_t now) noexcept {
-  Quota quota;
-  if (!read_quota(engine.registry, policy, quota)) [[unlikely]] {
-    return unavailable(Reason::kNoPolicy, true);
+// Counts and tells what the call's last step decided.
+[[gnu::always_inline]] inline Decision answer(const Engine& engine, uint16_t policy, uint32_t cost,
+                                              const Call<Acquire>& call) noexcept {
+  if (cost != 0) {
+    engine.counters.add(policy, call.changed() ? PolicyCounter::kAllowed : PolicyCounter::kDenied);
   }
-  if (engine.segment->read_only()) [[unlikely]] {
-    return unavailable(Reason::kReadOnly,
-                       quota.on_unavailable == static_cast<uint8_t>(OnUnavailable::kAllow));
+  return call.decision();
+}
+
+// What the fast path could not finish: a new key, a lost race, a corrupt word, a full table.
+[[gnu::noinline]] Decision acquire_slowly(const Engine& engine, uint16_t policy,
+                                          const Located& located, std::string_view key,
+                                          uint32_t cost, int64_t now) noexcept {
+  Call<Acquire> call(engine, policy, located.id, key, cost);
+  if (!call.begin(now)) return unavailable(Reason::kNoPolicy, true);
+  if (engine.segment->read_only()) {
+    return unavailable(Reason::kReadOnly, call.on_unavailable() == OnUnavailable::kAllow);
   }
-  Call<Acquire> call(engine, policy, located.id, key, cost, quota, now);
-  const Outcome outcome = engine.table.update(located.probe, located.id, call);
-  if (outcome == Outcome::kDecided) [[likely]] {
-    if (cost != 0) {
-      engine.counters.add(policy,
-                          call.changed() ? PolicyCounter::kAllowed : PolicyCounter::kDenied);
-    }
-    return call.decision();
-  }
+  const Outcome outcome = engine.table.update_slowly(located.probe, located.id, call);
+  if (outcome == Outcome::kDecided) return answer(engine, policy, cost, call);
   engine.counters.add(policy, PolicyCounter::kUnavailable);
   if (outcome == Outcome::kFull) {
     return unavailable(Reason::kFull, engine.segment->header().on_full == shm::kOnFullAllow);
@@ -177,12 +179,24 @@ inline Located locate(const Engine& engine, uint16_t policy, std::string_view ke
   return unavailable(Reason::kContended, call.on_unavailable() == OnUnavailable::kAllow);
 }
 
+// The slow path begins anew instead of taking the call over: nothing of this one is ever in
+// memory then but in registers (measured: 5 to 9 ns of 30).
+[[gnu::always_inline]] inline Decision acquire(const Engine& engine, uint16_t policy,
+                                               const Located& located, std::string_view key,
+                                               uint32_t cost, int64_t now) noexcept {
+  Call<Acquire> call(engine, policy, located.id, key, cost);
+  if (!engine.read_only && call.begin(now) &&
+      engine.table.update_at_home(located.probe, located.id, call)) [[likely]] {
+    return answer(engine, policy, cost, call);
+  }
+  return acquire_slowly(engine, policy, located, key, cost, now);
+}
+
 template <class Rule>
 bool change(const Engine& engine, uint16_t policy, std::string_view key, uint32_t cost) noexcept {
-  Quota quota;
-  if (engine.segment->read_only() || !read_quota(engine.registry, policy, quota)) return false;
   const Located located = locate(engine, policy, key);
-  Call<Rule> call(engine, policy, located.id, key, cost, quota, engine.clock.now());
+  Call<Rule> call(engine, policy, located.id, key, cost);
+  if (engine.read_only || !call.begin(engine.clock.now())) return false;
   return engine.table.update(located.probe, located.id, call) == Outcome::kDecided &&
          call.changed();
 }

@@ -23,6 +23,7 @@ class Engine {
  public:
   Engine(std::shared_ptr<shm::Segment> attached, Clock source)
       : segment(std::move(attached)),
+        read_only(segment->read_only()),
         clock(source),
         table(segment->slots(), segment->header().group_count, segment->header().probe_limit,
               &segment->shared()->reach, segment->header().on_full == shm::kOnFullEvict),
@@ -32,6 +33,7 @@ class Engine {
         secret(make_secret(segment->header())) {}
 
   std::shared_ptr<shm::Segment> segment;
+  bool read_only;
   Clock clock;
   Table table;
   shm::Counters counters;

@@ -37,8 +37,8 @@ constexpr Word refunded_word(Word word, uint64_t v, const Quota& quota, uint32_t
 }
 
 // What to tell the caller who asked for `cost` on `word` and was answered `next` at v(now).
-constexpr Decision decision(Word word, Word next, uint64_t v, int64_t now_ns, const Quota& quota,
-                            uint32_t cost) noexcept {
+[[gnu::always_inline]] constexpr Decision decision(Word word, Word next, uint64_t v, int64_t now_ns,
+                                                   const Quota& quota, uint32_t cost) noexcept {
   Decision result;
   const uint64_t debt = debt_units(next, v);
   const uint64_t left = debt < quota.capacity ? quota.capacity - debt : 0;

@@ -35,8 +35,8 @@ constexpr Word step(Word word, const Instant& at, const Quota& quota, uint32_t c
   return word;
 }
 
-constexpr Decision decide(Word word, Word next, const Instant& at, const Quota& quota,
-                          uint32_t cost) noexcept {
+[[gnu::always_inline]] constexpr Decision decide(Word word, Word next, const Instant& at,
+                                                 const Quota& quota, uint32_t cost) noexcept {
   return gcra::decision(word, next, at.v, at.now_ns, quota, cost);
 }
 
