@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "shm/attachments.h"
 
+#include <signal.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 #include "shm/identity.h"
 #include "src/base/clock.h"
@@ -11,11 +14,14 @@ namespace brim::shm {
 namespace {
 
 // Dead beyond doubt: seen from the same pid namespace, no process has that pid and start time.
-bool is_dead(const Attachment& entry, uint64_t pid, uint64_t pid_namespace) noexcept {
+bool is_dead(const Attachment& entry, uint64_t owner, uint64_t pid_namespace) noexcept {
   // Relaxed: for display; a wrong guess costs an entry of a list.
-  return entry.pid_namespace.load(std::memory_order_relaxed) == pid_namespace &&
-         process_start_time(static_cast<int>(pid)) !=
-             entry.start_time.load(std::memory_order_relaxed);
+  if (entry.pid_namespace.load(std::memory_order_relaxed) != pid_namespace) return false;
+  const auto pid = static_cast<int>(owner);
+  const uint64_t start = process_start_time(pid);
+  // Unreadable (no descriptor left, hidepid) is not dead.
+  if (start == 0) return kill(pid, 0) != 0 && errno == ESRCH;
+  return start != entry.start_time.load(std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -45,9 +51,11 @@ void enter_attachment(Attachment* table, uint64_t count) noexcept {
 
 void leave_attachment(Attachment* table, uint64_t count) noexcept {
   const auto pid = static_cast<uint64_t>(getpid());
+  const uint64_t pid_namespace = machine_identity().pid_namespace;
   for (uint64_t i = 0; i < count; ++i) {
     uint64_t owner = pid;
-    if (table[i].owner.load(std::memory_order_relaxed) == pid) {
+    if (table[i].owner.load(std::memory_order_relaxed) == pid &&
+        table[i].pid_namespace.load(std::memory_order_relaxed) == pid_namespace) {
       table[i].owner.compare_exchange_strong(owner, 0, std::memory_order_acq_rel,
                                              std::memory_order_relaxed);
       return;

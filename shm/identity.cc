@@ -38,7 +38,9 @@ uint64_t inode_of(const char* path) noexcept {
 MachineIdentity machine_identity() noexcept {
   MachineIdentity identity;
   char text[64];
-  read_file("/proc/sys/kernel/random/boot_id", text);
+  if (read_file("/proc/sys/kernel/random/boot_id", text) == 0) {
+    identity.error = errno != 0 ? errno : EIO;
+  }
   size_t digit = 0;
   for (const char* at = text; *at != '\0' && digit < 32; ++at) {
     if (!std::isxdigit(static_cast<unsigned char>(*at))) continue;

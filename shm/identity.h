@@ -13,6 +13,7 @@ struct MachineIdentity {
   std::array<uint8_t, 16> boot_id{};
   uint64_t time_namespace = 0;  // inode; 0: unknown
   uint64_t pid_namespace = 0;
+  int error = 0;  // errno with which the boot id could not be read
 };
 
 MachineIdentity machine_identity() noexcept;

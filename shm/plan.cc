@@ -51,6 +51,12 @@ absl::Status check_spec(const SegmentSpec& spec) {
   if (spec.probe_limit == 0 || spec.probe_limit > kMaxProbeLimit) {
     return bad_option("probe_limit", spec.probe_limit, "1 to 255");
   }
+  if (spec.hash_kind != kHashSipHash && spec.hash_kind != kHashXxh3) {
+    return bad_option("hash", spec.hash_kind, "1 (SipHash) or 2 (XXH3)");
+  }
+  if (spec.on_full < kOnFullEvict || spec.on_full > kOnFullDeny) {
+    return bad_option("on_full", spec.on_full, "1 (evict least), 2 (allow) or 3 (deny)");
+  }
   if (spec.mode != 0600 && spec.mode != 0660 && spec.mode != 0640) {
     return absl::InvalidArgumentError(
         cat("invalid_option: mode is ", octal_mode(spec.mode),
@@ -154,9 +160,18 @@ absl::Status check_identity(const HeaderFields& header, uint64_t file_size, std:
   return absl::OkStatus();
 }
 
+// A boot that can not be told is not another boot.
+absl::Status check_readable(const MachineIdentity& here) {
+  if (here.error == 0) return absl::OkStatus();
+  return absl::UnavailableError(
+      cat("boot_id_unreadable: /proc/sys/kernel/random/boot_id: ", strerror(here.error),
+          "; mount /proc, or raise the limit on open files"));
+}
+
 // CLOCK_MONOTONIC has another meaning after a reboot and in another time namespace.
 absl::Status check_clock_domain(const HeaderFields& header, std::string_view path) {
   const MachineIdentity here = machine_identity();
+  if (absl::Status status = check_readable(here); !status.ok()) return status;
   if (std::memcmp(header.boot_id, here.boot_id.data(), 16) != 0) {
     return absl::FailedPreconditionError(
         cat("segment_other_boot: ", path,
@@ -184,6 +199,7 @@ absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec) {
   header.created_wall_ns = static_cast<uint64_t>(wall_now_ns());
   header.created_monotonic_ns = static_cast<uint64_t>(monotonic_now_ns());
   const MachineIdentity here = machine_identity();
+  if (absl::Status status = check_readable(here); !status.ok()) return status;
   std::memcpy(header.boot_id, here.boot_id.data(), 16);
   header.time_namespace = here.time_namespace;
   header.creator_pid = static_cast<uint32_t>(getpid());

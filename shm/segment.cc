@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <boost/interprocess/exceptions.hpp>
 #include <cerrno>
+#include <cstring>
 #include <mutex>
 #include <vector>
 
@@ -28,11 +29,13 @@ class SegmentCache {
     return *cache;
   }
 
-  // The live mapping of the file behind `fd`, or null.
+  // Held from find() to add(): two threads that open one name at once share one mapping too.
+  std::unique_lock<std::mutex> hold() { return std::unique_lock<std::mutex>(mutex_); }
+
+  // The live mapping of the file behind `fd`, or null. REQUIRES: hold().
   std::shared_ptr<Segment> find(int fd, bool read_only) {
     struct stat st {};
     if (fstat(fd, &st) != 0) return nullptr;
-    const std::lock_guard<std::mutex> hold(mutex_);
     for (const std::weak_ptr<Segment>& weak : segments_) {
       std::shared_ptr<Segment> segment = weak.lock();
       if (segment != nullptr && segment->device_ == st.st_dev && segment->inode_ == st.st_ino &&
@@ -43,8 +46,8 @@ class SegmentCache {
     return nullptr;
   }
 
+  // REQUIRES: hold().
   void add(const std::shared_ptr<Segment>& segment) {
-    const std::lock_guard<std::mutex> hold(mutex_);
     std::erase_if(segments_, [](const auto& weak) { return weak.expired(); });
     segments_.push_back(segment);
   }
@@ -118,8 +121,10 @@ absl::StatusOr<std::shared_ptr<Segment>> Segment::create(std::string_view name,
   if (!path.ok()) return path.status();
   const absl::StatusOr<HeaderFields> header = plan(spec);
   if (!header.ok()) return header.status();
-  absl::StatusOr<FileDescriptor> file = create_segment_file(*path, *header, spec, access);
-  if (!file.ok()) return file.status();
+  {
+    const auto file = create_segment_file(*path, *header, spec, access);
+    if (!file.ok()) return file.status();
+  }
   Access own = access;  // whatever was just published is ours, unless someone replaced it already
   own.owner_uid = geteuid();
   return attach(name, own);
@@ -138,6 +143,7 @@ absl::StatusOr<std::shared_ptr<Segment>> Segment::attach(std::string_view name,
   absl::StatusOr<FileDescriptor> file = open_segment_file(*path, access, header);
   if (!file.ok()) return file.status();
   SegmentCache& cache = SegmentCache::instance();
+  const std::unique_lock<std::mutex> hold = cache.hold();
   if (std::shared_ptr<Segment> known = cache.find(file->get(), access.read_only)) return known;
 
   std::shared_ptr<Segment> segment(new Segment);
@@ -194,7 +200,10 @@ absl::Status Segment::unlink(std::string_view name) {
   if (fstat(file.get(), &st) != 0) return errno_status(errno, "fstat", *path);
   if (!S_ISREG(st.st_mode)) return errno_status(EISDIR, "unlink", *path);
   uint64_t magic = 0;
-  if (pread(file.get(), &magic, sizeof(magic), 0) == sizeof(magic) && magic != kMagic) {
+  const ssize_t n = pread(file.get(), &magic, sizeof(magic), 0);
+  if (n < 0) return errno_status(errno, "read", *path);
+  // Cut within the magic, or empty: a damaged segment.
+  if (std::memcmp(&magic, &kMagic, static_cast<size_t>(n)) != 0) {
     return absl::FailedPreconditionError(
         cat("segment_bad_magic: ", *path, " is not a brim segment; it was not removed"));
   }

@@ -54,6 +54,9 @@ absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec);
 // named error per field.
 absl::Status check_header(const HeaderFields& header, uint64_t file_size, std::string_view path);
 
+// Number of a system group, -1 for ""; InvalidArgument (invalid_option) if there is none.
+absl::StatusOr<int64_t> group_id(const std::string& group);
+
 // File behind a segment name; InvalidArgument (invalid_name) with the rule.
 absl::StatusOr<std::string> segment_path(std::string_view name);
 

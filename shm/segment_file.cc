@@ -2,6 +2,7 @@
 #include "shm/segment_file.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -11,6 +12,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <vector>
 
 #include "shm/identity.h"
 #include "src/base/text.h"
@@ -56,12 +58,27 @@ absl::Status errno_status(int error, std::string_view call, std::string_view pat
     case ENOMEM:
       return absl::ResourceExhaustedError(
           cat("no_memory: ", text, "; raise the memory or address-space limit"));
+    case ENOSPC:
+    case EDQUOT:
+      return absl::ResourceExhaustedError(
+          cat("no_space: ", text, "; free space or inodes there, or use a larger tmpfs"));
     case EROFS:
       return absl::FailedPreconditionError(
           cat("read_only_file_system: ", text, "; use a path on a writable tmpfs"));
     default:
       return absl::InternalError(cat("system_error: ", text));
   }
+}
+
+absl::StatusOr<int64_t> group_id(const std::string& group) {
+  if (group.empty()) return int64_t{-1};
+  std::vector<char> buffer(16384);
+  struct group entry {};
+  struct group* found = nullptr;
+  getgrnam_r(group.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (found != nullptr) return static_cast<int64_t>(found->gr_gid);
+  return absl::InvalidArgumentError(
+      cat("invalid_option: there is no group '", group, "'; create it with groupadd"));
 }
 
 namespace {
@@ -143,8 +160,9 @@ absl::Status publish(int fd, const std::string& path, const std::string& tempora
   return errno_status(errno, "link", path);
 }
 
-// Takes the name over from an old file: link under a name of our own, then rename(2), so that the
-// name is never absent. The old file's lock keeps two replacers apart.
+// Takes the name over from an old file: link under a temporary name, then rename(2), so that the
+// name is never absent. The old file's lock keeps two replacers apart, so that the temporary name
+// can be one for each target: what a killed replacer left is cleared away by the next.
 absl::Status publish_over(int fd, const std::string& path, const std::string& temporary) {
   const FileDescriptor old(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (old.get() < 0) {
@@ -156,13 +174,17 @@ absl::Status publish_over(int fd, const std::string& path, const std::string& te
     return errno_status(EISDIR, "replace", path);
   }
   if (st.st_uid != geteuid() && geteuid() != 0) return errno_status(EACCES, "replace", path);
-  if (flock(old.get(), LOCK_EX) != 0) return errno_status(errno, "flock", path);
+  int rc;
+  do {
+    rc = flock(old.get(), LOCK_EX);
+  } while (rc != 0 && errno == EINTR);
+  if (rc != 0) return errno_status(errno, "flock", path);
   if (stat(path.c_str(), &named) != 0 || named.st_ino != st.st_ino) {
     return errno_status(EEXIST, "replace (somebody else just did)", path);
   }
   std::string own = temporary;
   if (own.empty()) {
-    own = cat(directory_of(path), "/.brim-new-", getpid(), "-", st.st_ino);
+    own = cat(directory_of(path), "/.brim-new-", path.substr(path.rfind('/') + 1));
     ::unlink(own.c_str());
     if (absl::Status status = publish(fd, own, temporary); !status.ok()) return status;
   }

@@ -86,16 +86,16 @@ class Table {
   [[gnu::always_inline]] bool update_at_home(const Probe& probe, uint64_t id,
                                              Call& call) const noexcept {
     AtomicSlot* const home = slots_ + probe.home * kSlotsPerGroup;
-    for (uint32_t i = 0; i < kSlotsPerGroup; ++i) {
-      if (Atomics::load_id(home + i) != id) continue;
-      const Slot seen = Atomics::load(home + i);
-      if (seen.id != id || is_tentative(seen.word)) return false;
-      const Word next = call.step(seen.word);
-      if (next == seen.word) return call.plausible(next);  // refused: nothing written
-      // Killed here: after it the permits are charged and nobody was told. Before: nothing.
-      return Atomics::cas(home + i, seen, {id, next});
+    AtomicSlot* at = home;
+    while (Atomics::load_id(at) != id) {
+      if (++at == home + kSlotsPerGroup) return false;
     }
-    return false;
+    const Slot seen = Atomics::load(at);
+    if (seen.id != id || is_tentative(seen.word)) return false;
+    const Word next = call.step(seen.word);
+    if (next == seen.word) return call.plausible(next);  // refused: nothing written
+    // Killed here: after it the permits are charged and nobody was told. Before: nothing.
+    return Atomics::cas(at, seen, {id, next});
   }
 
   template <class Call>

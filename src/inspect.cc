@@ -112,6 +112,9 @@ absl::StatusOr<Inspector> Inspector::attach(std::string_view name, const Options
   shm::Access access;
   access.read_only = true;
   access.owner_uid = options.owner_uid;
+  const absl::StatusOr<int64_t> gid = shm::group_id(options.group);
+  if (!gid.ok()) return gid.status();
+  access.gid = *gid;
   auto segment = shm::Segment::attach(name, access);
   if (!segment.ok()) return segment.status();
   const Clock clock = options.clock == ClockKind::kManual && options.manual_clock_ns != nullptr

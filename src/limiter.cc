@@ -2,10 +2,9 @@
 // Set-up: options -> segment, policy text -> record.
 #include "brim/limiter.h"
 
-#include <grp.h>
-
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <vector>
 
 #include "src/base/text.h"
@@ -34,23 +33,12 @@ absl::StatusOr<Clock> clock_for(const Options& options) {
   return Clock::manual(options.manual_clock_ns);
 }
 
-absl::StatusOr<int64_t> group_id(const std::string& group) {
-  if (group.empty()) return int64_t{-1};
-  std::vector<char> buffer(16384);
-  struct group entry {};
-  struct group* found = nullptr;
-  getgrnam_r(group.c_str(), &entry, buffer.data(), buffer.size(), &found);
-  if (found != nullptr) return static_cast<int64_t>(found->gr_gid);
-  return absl::InvalidArgumentError(
-      cat("invalid_option: there is no group '", group, "'; create it with groupadd"));
-}
-
 absl::StatusOr<shm::Access> access_for(const Options& options, bool read_only) {
   shm::Access access;
   access.read_only = read_only;
   access.huge_pages = options.huge_pages;
   access.owner_uid = options.owner_uid;
-  absl::StatusOr<int64_t> gid = group_id(options.group);
+  absl::StatusOr<int64_t> gid = shm::group_id(options.group);
   if (!gid.ok()) return gid.status();
   access.gid = *gid;
   return access;
@@ -72,6 +60,12 @@ shm::SegmentSpec spec_for(const Options& options) {
   spec.mode = options.mode;
   spec.replace = options.replace;
   return spec;
+}
+
+absl::Status check_policy_name(std::string_view name) {
+  if (valid_policy_name(name)) return absl::OkStatus();
+  return absl::InvalidArgumentError(cat("invalid_policy_name: a policy name of ", name.size(),
+                                        " bytes; give 1 to 47 characters of A-Z a-z 0-9 . _ -"));
 }
 
 // An option that was given and differs from what the segment has.
@@ -96,6 +90,18 @@ absl::Status check_stored(const Options& options, const shm::Segment& segment) {
     return absl::FailedPreconditionError(
         cat("config_mismatch: segment ", segment.path(), " has ", field.name, " ", field.stored,
             ", asked for ", field.asked, "; set accept_stored to use it as it is, or recreate it"));
+  }
+  return absl::OkStatus();
+}
+
+// What can be refused before a segment is made for it.
+absl::Status check_options(const Options& options) {
+  if (absl::StatusOr<Clock> clock = clock_for(options); !clock.ok()) return clock.status();
+  for (const NamedPolicy& policy : options.policies) {
+    if (absl::Status status = check_policy_name(policy.name); !status.ok()) return status;
+    if (absl::StatusOr<Policy> parsed = parse_policy(policy.text); !parsed.ok()) {
+      return parsed.status();
+    }
   }
   return absl::OkStatus();
 }
@@ -131,8 +137,12 @@ absl::StatusOr<Limiter> finish_open(absl::StatusOr<std::shared_ptr<shm::Segment>
   for (const NamedPolicy& policy : options.policies) {
     absl::StatusOr<PolicyHandle> handle = limiter.define(policy.name, policy.text);
     if (handle.ok()) continue;
-    if (absl::IsAlreadyExists(handle.status()) && options.accept_stored) continue;
-    return handle.status();
+    if (!absl::IsAlreadyExists(handle.status())) return handle.status();
+    if (options.accept_stored) continue;
+    const absl::string_view why = handle.status().message();
+    return absl::FailedPreconditionError(
+        cat("config_mismatch: ", why.substr(why.find(": ") + 2),
+            "; set accept_stored to use it as it is, or recreate the segment"));
   }
   return limiter;
 }
@@ -140,6 +150,7 @@ absl::StatusOr<Limiter> finish_open(absl::StatusOr<std::shared_ptr<shm::Segment>
 }  // namespace
 
 absl::StatusOr<Limiter> Limiter::open(std::string_view name, const Options& options) {
+  if (absl::Status status = check_options(options); !status.ok()) return status;
   absl::StatusOr<shm::Access> access = access_for(options, false);
   if (!access.ok()) return access.status();
   return finish_open(attach_or_create(name, options, *access), options,
@@ -147,6 +158,7 @@ absl::StatusOr<Limiter> Limiter::open(std::string_view name, const Options& opti
 }
 
 absl::StatusOr<Limiter> Limiter::create(std::string_view name, const Options& options) {
+  if (absl::Status status = check_options(options); !status.ok()) return status;
   absl::StatusOr<shm::Access> access = access_for(options, false);
   if (!access.ok()) return access.status();
   return finish_open(shm::Segment::create(name, spec_for(options), *access), options,
@@ -180,7 +192,7 @@ absl::StatusOr<PolicyHandle> Limiter::policy(std::string_view name) const {
   std::string known;
   for (uint32_t i = 0; i < engine_->registry.size(); ++i) {
     std::string one = engine_->registry.name(static_cast<uint16_t>(i));
-    if (!one.empty()) known += cat(known.empty() ? "" : ", ", one);
+    if (!one.empty()) known += cat(known.empty() ? "" : ", ", printable(one));
   }
   return absl::NotFoundError(cat(
       "policy_not_found: segment ", engine_->segment->path(), " has no policy '", printable(name),
@@ -189,10 +201,7 @@ absl::StatusOr<PolicyHandle> Limiter::policy(std::string_view name) const {
 
 absl::StatusOr<PolicyHandle> Limiter::define(std::string_view name, std::string_view text) const {
   if (engine_ == nullptr) return absl::FailedPreconditionError("not_open: this Limiter is empty");
-  if (!valid_policy_name(name)) {
-    return absl::InvalidArgumentError(cat("invalid_policy_name: a policy name of ", name.size(),
-                                          " bytes; give 1 to 47 characters of A-Z a-z 0-9 . _ -"));
-  }
+  if (absl::Status status = check_policy_name(name); !status.ok()) return status;
   absl::StatusOr<Policy> policy = parse_policy(text);
   if (!policy.ok()) return policy.status();
   if (engine_->segment->read_only()) {

@@ -61,14 +61,14 @@ struct Options {
   uint32_t max_policies = 0;  // 1 .. 4096; default 64
   HashKind hash = HashKind::kDefault;
   OnFull on_full = OnFull::kDefault;
-  std::vector<NamedPolicy> policies;  // defined if missing; another text is config_mismatch
+  std::vector<NamedPolicy> policies = {};  // defined if missing; another text is config_mismatch
   bool accept_stored = false;  // on a mismatch attach with the stored values instead of failing
   ClockKind clock = ClockKind::kAuto;
   const std::atomic<int64_t>* manual_clock_ns = nullptr;  // REQUIRED with ClockKind::kManual
 
   // Access.
   uint32_t mode = 0600;    // exactly this, whatever the umask; 0600 or 0660
-  std::string group;       // group that owns a 0660 segment, and that attachers trust
+  std::string group = {};  // group that owns a 0660 segment, and that attachers trust
   int64_t owner_uid = -1;  // trust a segment of this user besides one's own and root's
   bool replace = false;    // create() only: take the name over from a damaged or unwanted segment
 

@@ -40,9 +40,11 @@ constexpr Scaled scale(uint64_t d, const Ratio& ratio) noexcept {
   uint64_t quotient = static_cast<uint64_t>((static_cast<uint128>(d) * ratio.reciprocal) >> 64);
   // The true remainder is below 2 * denominator < 2^64, so wrapping arithmetic yields it.
   uint64_t remainder = d * ratio.part - quotient * ratio.denominator;
-  const bool one_short = remainder >= ratio.denominator;
-  quotient += one_short ? 1 : 0;
-  remainder -= one_short ? ratio.denominator : 0;
+  // Without a branch: which of the two it is depends on a slot that may still be on its way from
+  // memory, and half the guesses would be wrong.
+  const auto one_short = static_cast<uint64_t>(remainder >= ratio.denominator);
+  quotient += one_short;
+  remainder -= ratio.denominator & (0 - one_short);
   return {d * ratio.whole + quotient, remainder == 0};
 }
 
@@ -52,7 +54,7 @@ constexpr uint64_t scale_down(uint64_t d, const Ratio& ratio) noexcept {
 
 constexpr uint64_t scale_up(uint64_t d, const Ratio& ratio) noexcept {
   const Scaled scaled = scale(d, ratio);
-  return scaled.quotient + (scaled.exact ? 0 : 1);
+  return scaled.quotient + static_cast<uint64_t>(!scaled.exact);
 }
 
 }  // namespace brim
