@@ -1,0 +1,189 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# What `./run test` and CI run, stage by stage. Each stage and each test in it counts; the last
+# line of output is the sum, `N passed, N failed`. Exits non-zero if anything failed.
+#
+# usage: ci.sh [STAGE...]    all stages if none is named; the names are the functions stage_NAME
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly logs=build-ci/logs jobs=2
+readonly stages=(main clang asan tsan release install format tidy shell clean)
+readonly skipped_code=77
+passed=0 failed=0 skipped=0
+tree_before=''
+
+# configure DIR OPTIONS...: every optional part must be there, or CI would pass by leaving it out.
+configure() {
+  local dir=$1
+  shift
+  local options=("${dir}" -Dwerror=true -Dtests=enabled -Dexamples=enabled "$@")
+  if [[ -e ${dir}/meson-private/coredata.dat ]]; then
+    meson setup --reconfigure "${options[@]}" || meson setup --wipe "${options[@]}"
+  else
+    meson setup "${options[@]}"
+  fi
+}
+
+build() { ninja -C "$1" -j "${jobs}"; }
+
+# run_suites DIR OPTIONS...: builds what the chosen tests need, and runs them.
+run_suites() {
+  local dir=$1
+  shift
+  rm -f "${dir}/meson-logs/testlog.json"
+  counted_dir=${dir}
+  meson test -C "${dir}" --print-errorlogs --timeout-multiplier 2 "$@" || return
+  [[ -s ${dir}/meson-logs/testlog.json ]] || {
+    echo 'no test was run'
+    return 1
+  }
+}
+
+# Adds up the results in a directory's test log.
+count_tests() {
+  local log=$1/meson-logs/testlog.json ok bad skip
+  [[ -e ${log} ]] || return 0
+  ok=$(grep -cE '"result": "(OK|EXPECTEDFAIL)"' "${log}" || true)
+  bad=$(grep -cE '"result": "(FAIL|ERROR|TIMEOUT|INTERRUPT|UNEXPECTEDPASS)"' "${log}" || true)
+  skip=$(grep -cE '"result": "SKIP"' "${log}" || true)
+  passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+  detail=": ${ok} tests passed, ${bad} failed, ${skip} skipped"
+}
+
+# skip WHY: the stage's last words.
+skip() {
+  echo "$1"
+  return "${skipped_code}"
+}
+
+sources() {
+  find "$@" \( -name '*.cc' -o -name '*.h' \) -not -path '*/build*' | LC_ALL=C sort
+}
+
+# Not for one stage alone, but for all that follow.
+prepare() {
+  mkdir -p "${logs}"
+  export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+  export ASAN_OPTIONS=detect_stack_use_after_return=1
+  export TSAN_OPTIONS=halt_on_error=1
+  if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+    tree_before=$(git status --porcelain)
+  fi
+}
+
+stage_main() {  # gcc, all tests but the slow ones
+  configure build && build build && run_suites build --no-suite slow
+}
+
+configure_clang() { CC=clang CXX=clang++ configure build-ci-clang; }
+
+stage_clang() {
+  configure_clang && build build-ci-clang &&
+    run_suites build-ci-clang --suite unit
+}
+
+stage_asan() {  # address and undefined behaviour
+  configure build-ci-asan -Db_sanitize=address,undefined -Doptimization=1 -Dbenchmarks=disabled &&
+    run_suites build-ci-asan --no-suite slow --no-suite sim --no-suite model --no-suite style
+}
+
+stage_tsan() {  # without address randomisation, which gcc 12's runtime can not stand on new kernels
+  configure build-ci-tsan -Db_sanitize=thread -Doptimization=1 -Dbenchmarks=disabled || return
+  meson introspect --tests build-ci-tsan | grep -q ':threads"' ||
+    skip 'there is no suite threads' || return
+  rm -f build-ci-tsan/meson-logs/testlog.json
+  counted_dir=build-ci-tsan
+  setarch "$(uname -m)" -R meson test -C build-ci-tsan --print-errorlogs --timeout-multiplier 4 \
+    --suite threads
+}
+
+stage_release() {  # optimised, with link-time optimisation and without assertions
+  configure build-ci-release -Dbuildtype=release -Db_lto=true \
+    "-Dprefix=${PWD}/build-ci-release/prefix" -Dlibdir=lib &&
+    run_suites build-ci-release --suite unit --suite segment --suite tools --suite prefork
+}
+
+stage_install() {  # a user of the installed library needs nothing but pkg-config
+  local prefix=${PWD}/build-ci-release/prefix segment=ci-install-$$
+  [[ -e build-ci-release/build.ninja ]] || return 1
+  rm -rf "${prefix}"
+  build build-ci-release && meson install -C build-ci-release --no-rebuild || return
+  local flags
+  flags=$(PKG_CONFIG_PATH=${prefix}/lib/pkgconfig pkg-config --cflags --libs brim) || return
+  echo "flags: ${flags}"
+  # shellcheck disable=SC2086
+  g++ -std=c++20 -Wall -Wextra -Werror examples/minimal.cc -o "${prefix}/minimal" ${flags} || return
+  local allowed
+  allowed=$(LD_LIBRARY_PATH=${prefix}/lib "${prefix}/minimal" "${segment}" | grep -c ' allowed')
+  LD_LIBRARY_PATH=${prefix}/lib "${prefix}/bin/brim" unlink "${segment}" || return
+  echo "allowed ${allowed} of 25"
+  ((allowed >= 20 && allowed <= 22))
+}
+
+stage_format() {
+  [[ -e .clang-format ]] || skip 'there is no .clang-format' || return
+  sources include src shm tools tests examples benchmarks | xargs clang-format --dry-run -Werror
+}
+
+stage_tidy() {  # with the flags of the clang build
+  [[ -e .clang-tidy ]] || skip 'there is no .clang-tidy' || return
+  [[ -e build-ci-clang/compile_commands.json ]] || configure_clang || return
+  sources src shm tools examples | grep '\.cc$' |
+    xargs -P "${jobs}" -n 1 clang-tidy -p build-ci-clang --quiet
+}
+
+stage_shell() {  # the scripts parse; shellcheck, where it is installed, has nothing to say
+  local script scripts
+  mapfile -t scripts < <(find . -name '*.sh' -not -path './build*' -not -path './.git/*')
+  scripts+=(./run ./.ci/run)
+  for script in "${scripts[@]}"; do bash -n "${script}" || return; done
+  ! command -v shellcheck >/dev/null || shellcheck "${scripts[@]}"
+}
+
+stage_clean() {  # nothing above has left a file or a change in the source tree
+  git rev-parse --is-inside-work-tree >/dev/null 2>&1 || skip 'this is no git tree' || return
+  local tree_now
+  tree_now=$(git status --porcelain)
+  diff <(echo "${tree_before}") <(echo "${tree_now}")
+}
+
+run_stage() {
+  local name=$1 log=${logs}/$1.log code=0 started=${SECONDS}
+  counted_dir='' detail=''
+  echo "[$(date +%H:%M:%S)] ${name} ..."
+  # Called so, errexit is off inside a stage: each of its steps ends with && or || return.
+  "stage_${name}" >"${log}" 2>&1 </dev/null || code=$?
+  [[ -z ${counted_dir} ]] || count_tests "${counted_dir}"
+  local took=$((SECONDS - started))
+  if ((code == 0)); then
+    passed=$((passed + 1))
+    echo "[$(date +%H:%M:%S)] ${name} OK in ${took} s${detail}"
+  elif ((code == skipped_code)); then
+    skipped=$((skipped + 1))
+    echo "[$(date +%H:%M:%S)] ${name} SKIPPED: $(tail -n 1 "${log}")"
+  else
+    failed=$((failed + 1))
+    echo "[$(date +%H:%M:%S)] ${name} FAILED in ${took} s${detail}; the end of ${log}:"
+    tail -n 60 "${log}" | sed 's/^/  | /'
+  fi
+}
+
+main() {
+  local stage chosen=("$@")
+  ((${#chosen[@]} > 0)) || chosen=("${stages[@]}")
+  for stage in "${chosen[@]}"; do
+    declare -F "stage_${stage}" >/dev/null || {
+      echo "ci.sh: no stage '${stage}'; there are: ${stages[*]}" >&2
+      exit 2
+    }
+  done
+  prepare
+  for stage in "${chosen[@]}"; do run_stage "${stage}"; done
+  local sum="${passed} passed, ${failed} failed"
+  ((skipped == 0)) || sum+=", ${skipped} skipped"
+  echo "${sum}"
+  ((failed == 0))
+}
+
+main "$@"
