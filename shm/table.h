@@ -108,6 +108,7 @@ class Table {
         if (settle(verified, id, call, outcome)) return outcome;
         continue;
       }
+      call.refresh();  // whose slot is idle is judged by a fresh clock, not by the caller's time
       if (call.step(kEmptyWord) == kEmptyWord) return Outcome::kDecided;
       if (own.slot != nullptr) {
         call.count(Event::kAdopted);
@@ -117,13 +118,9 @@ class Table {
           call.count(Event::kFull);
           return Outcome::kFull;
         }
-        if (claimed == Claim::kLost) {
-          call.refresh();
-          continue;
-        }
+        if (claimed == Claim::kLost) continue;
       }
       if (verify(probe, id, call, own)) return Outcome::kDecided;
-      call.refresh();
     }
     call.count(Event::kContended);
     return Outcome::kContended;
@@ -133,7 +130,7 @@ class Table {
   Slot at(uint64_t i) const noexcept { return Atomics::load(slots_ + i); }
   uint64_t slot_count() const noexcept { return groups_ * kSlotsPerGroup; }
   uint64_t groups_in_use() const noexcept {
-    return std::min(Atomics::load_reach(reach_) + 1, limit_);
+    return std::min(Atomics::load_reach(reach_), limit_ - 1) + 1;
   }
 
   // Position of the verified copy of `id` in its window, or slot_count().
@@ -188,10 +185,13 @@ class Table {
       if (seen.id != id || is_tentative(seen.word)) return false;
       Word next = call.step(seen.word);
       if (next == seen.word) [[unlikely]] {
-        next = call.ceiling(seen.word);
+        const Word lowered = call.ceiling(seen.word);
+        if (lowered != seen.word) {
+          if (Atomics::cas(at, seen, {id, lowered})) call.count(Event::kHealed);
+          continue;
+        }
+        next = call.step(seen.word);         // ceiling() may have read the clock again
         if (next == seen.word) return true;  // a refusal, or nothing asked: nothing written
-        if (Atomics::cas(at, seen, {id, next})) call.count(Event::kHealed);
-        continue;
       }
       // Killed here: after it the permits are charged and nobody was told. Before: nothing.
       if (Atomics::cas(at, seen, {id, next})) [[likely]]

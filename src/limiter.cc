@@ -139,9 +139,8 @@ absl::StatusOr<Limiter> finish_open(absl::StatusOr<std::shared_ptr<shm::Segment>
     if (handle.ok()) continue;
     if (!absl::IsAlreadyExists(handle.status())) return handle.status();
     if (options.accept_stored) continue;
-    const absl::string_view why = handle.status().message();
     return absl::FailedPreconditionError(
-        cat("config_mismatch: ", why.substr(why.find(": ") + 2),
+        cat("config_mismatch: ", handle.status().message(),
             "; set accept_stored to use it as it is, or recreate the segment"));
   }
   return limiter;
