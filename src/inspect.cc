@@ -181,8 +181,9 @@ std::vector<Counter> Inspector::counters() const {
     const auto event =
         static_cast<shm::Event>(static_cast<uint32_t>(shm::Event::kProbeLength0) + bin);
     const uint32_t low = bin == 0 ? 0 : 1u << (bin - 1);
-    list.push_back({cat("probe_", low), engine_->counters.sum(event),
-                    cat("insertions ", low, " or more groups from home")});
+    list.push_back(
+        {cat("probe_", low), engine_->counters.sum(event),
+         cat("insertions ", low, low < 2 ? "" : cat(" to ", 2 * low - 1), " groups from home")});
   }
   return list;
 }

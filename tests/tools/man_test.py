@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""Goal: the man page and --help name the same commands, options and exit codes. Method: the help
+texts of the real binary are the list; the page's source must have each in the right section."""
+import os
+import re
+
+from support import BrimTest, main
+
+
+def sections(source):
+    parts = re.split(r'(?m)^# (.+)$', source)
+    return dict(zip(parts[1::2], parts[2::2]))
+
+
+class Man(BrimTest):
+    def setUp(self):
+        with open(os.environ['BRIM_MAN'], encoding='ascii') as file:
+            self.page = sections(file.read().replace('\\_', '_'))
+        self.help = self.good('--help').text
+        listed = self.help[self.help.index('Subcommands:'):self.help.index('Exit status')]
+        self.commands = re.findall(r'(?m)^  ([a-z]+) ', listed)
+
+    def test_every_command_has_a_section_and_a_synopsis(self):
+        self.assertGreaterEqual(len(self.commands), 7)
+        for command in self.commands:
+            self.assertIn(command.upper(), self.page)
+            self.assertRegex(self.page['SYNOPSIS'], rf'\*brim\* \*{command}\*')
+
+    def test_every_option_is_described(self):
+        for command in self.commands:
+            usage = self.good(command, '--help').text
+            options = re.findall(r'(?m)^  (?:-\w,)?(--[a-z-]+)', usage)
+            self.assertIn('--help', options)
+            text = self.page[command.upper()]
+            for option in options:
+                described = re.search(rf'\*{option}\*', text) or (
+                    option == '--help' and '*--help*' in self.page['COMMON OPTIONS'])
+                self.assertTrue(described, (command, option))
+
+    def test_no_option_is_invented(self):
+        for command in self.commands:
+            known = set(re.findall(r'--[a-z-]+', self.good(command, '--help').text))
+            for term in re.findall(r'(?m)^\*.*$', self.page[command.upper()]):
+                if not term.startswith('*brim*'):
+                    for option in re.findall(r'\*(--[a-z-]+)\*', term):
+                        self.assertIn(option, known, command)
+
+    def test_every_exit_code(self):
+        codes = re.findall(r'(?m)^\*(\d+)\*$', self.page['EXIT STATUS'])
+        self.assertEqual(codes, ['0', '1', '2', '3', '4', '75'])
+        for code in codes:
+            self.assertRegex(self.help, rf'\b{code} ')
+
+
+if __name__ == '__main__':
+    main()

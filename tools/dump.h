@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// The commands that look into a segment. They map it read-only and never create one.
+#ifndef BRIM_TOOLS_DUMP_H_
+#define BRIM_TOOLS_DUMP_H_
+
+#include <optional>
+#include <string>
+
+namespace brim::tools {
+
+struct InfoArgs {
+  std::string name;
+  std::string owner;
+  std::string group;
+  std::string format = "table";
+};
+// Sizes, options, occupancy, policies with counters, probe lengths, attached processes.
+int run_info(const InfoArgs& args);
+
+struct DumpArgs {
+  std::string name;
+  std::optional<std::string> policy;
+  std::string state = "live";
+  std::optional<std::string> limit;
+  std::string owner;
+  std::string group;
+  std::string format = "table";
+};
+// The keys, one at a time: memory does not grow with their number.
+int run_dump(const DumpArgs& args);
+
+}  // namespace brim::tools
+
+#endif  // BRIM_TOOLS_DUMP_H_
