@@ -39,10 +39,12 @@ inline bool add_on_cpu(uint64_t* counter, uint64_t amount, uint32_t cpu) noexcep
       "jnz 4f\n\t"
       "addq %[amount], %[counter]\n\t"
       "2:\n\t"
+      "movq $0, %[descriptor]\n\t"  // the code may be unloaded before the next preemption
       ".pushsection __rseq_failure, \"ax\"\n\t"
       ".byte 0x0f, 0xb9, 0x3d\n\t"
       ".long 0x53053053\n\t"  // RSEQ_SIG
       "4:\n\t"
+      "movq $0, %[descriptor]\n\t"
       "jmp %l[moved]\n\t"
       ".popsection\n\t"
       : /* asm goto without outputs: memory is declared clobbered */

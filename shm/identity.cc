@@ -17,11 +17,11 @@ namespace brim::shm {
 namespace {
 
 // The file's first bytes as text; empty if it can not be read.
-template <size_t N>
-size_t read_file(const char* path, char (&text)[N]) noexcept {
+template <size_t kSize>
+size_t read_file(const char* path, char (&text)[kSize]) noexcept {
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return text[0] = '\0';
-  const ssize_t n = read(fd, text, N - 1);
+  const ssize_t n = read(fd, text, kSize - 1);
   close(fd);
   const size_t size = n < 0 ? 0 : static_cast<size_t>(n);
   text[size] = '\0';

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <limits>
 
 #include "brim/limiter.h"
 #include "src/algo/step.h"
@@ -18,6 +19,13 @@ using internal::Engine;
 using shm::Event;
 using shm::Outcome;
 using shm::PolicyCounter;
+
+// A caller may pass any time at all.
+int64_t saturating_add(int64_t time, int64_t delta) noexcept {
+  int64_t sum;
+  if (!__builtin_add_overflow(time, delta, &sum)) return sum;
+  return delta < 0 ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max();
+}
 
 // What the table needs to know about one call; see shm/table.h. `Rule` is the change the call
 // makes to a word: acquire, refund or reset.
@@ -49,7 +57,7 @@ class Call {
   Word ceiling(Word word) noexcept {
     if (plausible(word)) return word;
     refresh();
-    const Instant ahead = instant(quota_, at_.now_ns + kClockSkewNs);
+    const Instant ahead = instant(quota_, saturating_add(at_.now_ns, kClockSkewNs));
     return word > highest_word(ahead, quota_) ? highest_word(at_, quota_) : word;
   }
 
@@ -72,7 +80,8 @@ class Call {
     } else if (!read_quota(engine_->registry, number, quota)) {
       return 0;  // no such policy: the slot is garbage
     }
-    const uint64_t debt = brim::debt(slot.word, instant(quota, at_.now_ns - kClockSkewNs), quota);
+    const uint64_t debt =
+        brim::debt(slot.word, instant(quota, saturating_add(at_.now_ns, -kClockSkewNs)), quota);
     return std::min(debt, ~uint64_t{0} - 1);
   }
 
@@ -82,7 +91,7 @@ class Call {
     shm::NameEntry* const entry = engine_->segment->name_entry(slot);
     if (entry == nullptr) return;
     const size_t stored = std::min<size_t>(key_.size(), engine_->segment->header().name_bytes);
-    std::memcpy(static_cast<void*>(entry + 1), key_.data(), stored);
+    if (stored != 0) std::memcpy(static_cast<void*>(entry + 1), key_.data(), stored);
     entry->length = key_.size();
     entry->check = name_check(engine_->secret, id_, key_.size(), key_.substr(0, stored));
   }

@@ -93,14 +93,15 @@ class Parser {
   void skip_blanks() {
     while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\t')) ++at_;
   }
-  bool at_end() {
+  // Where the next word begins.
+  size_t here() {
     skip_blanks();
-    return at_ >= text_.size();
+    return at_;
   }
+  bool at_end() { return here() >= text_.size(); }
   // The next run of letters, digits excluded, in lower case.
   std::string word() {
-    skip_blanks();
-    const size_t start = at_;
+    const size_t start = here();
     while (at_ < text_.size() &&
            (is_letter(text_[at_]) || text_[at_] == '-' || text_[at_] == '_')) {
       ++at_;
@@ -119,8 +120,7 @@ class Parser {
   }
 
   absl::Status number(std::string_view what, uint64_t max, uint64_t& value) {
-    skip_blanks();
-    const size_t start = at_;
+    const size_t start = here();
     const char* const end = text_.data() + text_.size();
     const auto [rest, ec] = std::from_chars(text_.data() + at_, end, value);
     if (ec == std::errc::invalid_argument) {
@@ -138,7 +138,7 @@ class Parser {
 
   absl::Status parse_rate(Policy& policy) {
     if (!at_digit()) {
-      const size_t start = at_;
+      const size_t start = here();
       const std::string name = word();
       const auto* const found = std::find(kAlgorithmNames.begin() + 1, kAlgorithmNames.end(), name);
       if (found == kAlgorithmNames.end()) {
@@ -149,10 +149,10 @@ class Parser {
     uint64_t limit = 0;
     if (absl::Status s = number("the limit", 0xffffffff, limit); !s.ok()) return s;
     policy.limit = static_cast<uint32_t>(limit);
-    size_t column = at_;
+    size_t column = here();
     std::string unit = word();
     if (std::find(kCountWords.begin(), kCountWords.end(), unit) != kCountWords.end()) {
-      column = at_;
+      column = here();
       unit = word();
     }
     if (unit.empty() ? !take('/') : unit != "per") {
@@ -163,12 +163,11 @@ class Parser {
 
   absl::Status parse_period(Policy& policy) {
     uint64_t count = 1;
-    const size_t start = at_;
+    const size_t start = here();
     if (at_digit()) {
       if (absl::Status s = number("the period", uint64_t{1} << 62, count); !s.ok()) return s;
     }
-    skip_blanks();
-    const size_t column = at_;
+    const size_t column = here();
     const std::string name = word();
     const auto matches = [&name](const Unit& unit) { return unit.name == name; };
     const Unit* unit = std::find_if(kCanonicalUnits.begin(), kCanonicalUnits.end(), matches);
@@ -186,20 +185,20 @@ class Parser {
   }
 
   absl::Status parse_clause(Policy& policy) {
-    const size_t start = at_;
+    const size_t start = here();
     const std::string name = word();
     take('=');
     if (name == "burst") {
+      if (policy.burst != 0) return error(start, "the burst is given twice");
       uint64_t burst = 0;
-      const size_t column = at_;
+      const size_t column = here();
       if (absl::Status s = number("the burst", kMaxBurst, burst); !s.ok()) return s;
       if (burst == 0) return error(column, "the burst must be at least 1");
       policy.burst = static_cast<uint32_t>(burst);
       return absl::OkStatus();
     }
     if (name == "on-unavailable") {
-      skip_blanks();
-      const size_t column = at_;
+      const size_t column = here();
       const std::string value = word();
       if (value != "allow" && value != "deny") return error(column, "expected allow or deny");
       policy.on_unavailable = value == "deny" ? OnUnavailable::kDeny : OnUnavailable::kAllow;
@@ -258,7 +257,7 @@ absl::Status validate(const Policy& policy) {
   if (!quota_fits(policy.limit, policy.period_ns, policy.burst)) {
     return bad_value(cat("a burst of ", policy.burst, " at ", policy.limit, " in ",
                          policy.period_ns,
-                         " ns takes over 73 years to refill; give a smaller burst or a "
+                         " ns takes over 36 years to refill; give a smaller burst or a "
                          "higher rate"));
   }
   return absl::OkStatus();

@@ -28,7 +28,7 @@ struct Policy {
   Algorithm algorithm = Algorithm::kGcra;
   uint32_t limit = 0;     // permits per period, 1 .. 4294967295
   int64_t period_ns = 0;  // 1 ns .. 100 years
-  uint32_t burst = 0;     // most permits from idle at one instant; 0 means: same as limit
+  uint32_t burst = 0;     // most permits from idle at one instant, 1 .. 4294967295
   OnUnavailable on_unavailable = OnUnavailable::kAllow;
 
   friend bool operator==(const Policy&, const Policy&) = default;
@@ -42,13 +42,15 @@ inline constexpr uint32_t kMaxBurst = 0xffffffff;
 //   [gcra | token-bucket | leaky-bucket] LIMIT [r|req|requests|permits] / [N] UNIT
 //   [burst B] [on-unavailable allow|deny]
 // UNIT is ns us ms s sec second(s) m min minute(s) h hour(s) d day(s) w week(s) y year(s).
-// Errors: InvalidArgument that names the text, the column and the remedy.
+// Without a burst clause the burst is the limit.
+// Errors: InvalidArgument that names the text and the remedy, and the column of what can not be
+// read.
 absl::StatusOr<Policy> parse_policy(std::string_view text);
 
 // The one canonical spelling; parse_policy(policy_text(p)) == p.
 std::string policy_text(const Policy& policy);
 
-// Checks ranges and that the burst refills within the 146 years a word can hold.
+// Checks ranges and that the burst refills within the 36 years that a word surely holds.
 absl::Status validate(const Policy& policy);
 
 // True for 1 to 47 characters of [A-Za-z0-9._-].

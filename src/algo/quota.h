@@ -42,8 +42,8 @@ constexpr uint32_t token_shift(uint32_t limit, int64_t period_ns) noexcept {
   return k;
 }
 
-// True if (limit, period, burst) fits the words: the burst refills within 2^61 units (73 years)
-// and the rate is at most one permit a nanosecond.
+// True if (limit, period, burst) fits the words: the burst is at most 2^61 units, which take 36 to
+// 73 years to refill, and the rate is at most one permit a nanosecond.
 constexpr bool quota_fits(uint32_t limit, int64_t period_ns, uint32_t burst) noexcept {
   if (limit == 0 || burst == 0 || period_ns <= 0 || limit > static_cast<uint64_t>(period_ns)) {
     return false;

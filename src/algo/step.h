@@ -54,7 +54,7 @@ constexpr uint64_t debt(Word word, const Instant& at, const Quota& quota) noexce
     const uint32_t up = 20 - shift;
     return units >> (63 - up) != 0 ? ~uint64_t{0} : units << up;
   }
-  return (units >> (shift - 20)) + 1;
+  return ((units - 1) >> (shift - 20)) + 1;
 }
 
 // The largest word a key of this policy can truly hold at `at`. A word beyond it is corrupt (or

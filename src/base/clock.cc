@@ -80,8 +80,10 @@ bool tsc_usable() noexcept {
   return usable;
 }
 
-int64_t internal::renew_clock_anchor() noexcept {
-  ClockAnchors& anchors = clock_anchors;
+namespace {
+
+int64_t renew(internal::ClockAnchors& anchors) noexcept {
+  using internal::ClockAnchor;
   const ClockAnchor& old = anchors.copy[anchors.current & 1];
   const uint64_t before = __rdtsc();
   ClockAnchor fresh;
@@ -103,11 +105,23 @@ int64_t internal::renew_clock_anchor() noexcept {
   }
   fresh.ns_per_tick = rate;
   fresh.life_ticks = rate == 0 ? 0 : (static_cast<uint64_t>(kAnchorLifeNs) << 32) / rate;
-  const uint32_t next = (anchors.current & 1) ^ 1;
-  anchors.copy[next] = fresh;
+  anchors.copy[(anchors.current + 1) & 1] = fresh;
   std::atomic_signal_fence(std::memory_order_release);
-  anchors.current = next;
+  ++anchors.current;
   return fresh.ns;
+}
+
+}  // namespace
+
+int64_t internal::renew_clock_anchor() noexcept {
+  ClockAnchors& anchors = clock_anchors;
+  if (anchors.renewing != 0) return monotonic_now_ns();  // in a handler that interrupted a renewal
+  anchors.renewing = 1;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  const int64_t now = renew(anchors);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  anchors.renewing = 0;
+  return now;
 }
 
 #else

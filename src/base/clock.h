@@ -30,10 +30,13 @@ struct ClockAnchor {
   uint64_t life_ticks = 0;   // 0: not usable, read the system clock
 };
 
-// Two copies, so that a signal handler that interrupts a renewal finds a whole anchor.
+// Two copies, so that a signal handler that interrupts a renewal finds a whole anchor. `current`
+// counts renewals, so that a reading that was interrupted by two of them notices; `renewing` keeps
+// a handler from writing the copy that the renewal it interrupted is writing.
 struct ClockAnchors {
   ClockAnchor copy[2];
   uint32_t current = 0;
+  uint32_t renewing = 0;
 };
 
 // initial-exec: one instruction to reach, no allocation, safe in a signal handler.
@@ -52,10 +55,15 @@ int64_t wall_now_ns() noexcept;
 inline int64_t tsc_now_ns() noexcept {
 #if defined(__x86_64__)
   const internal::ClockAnchors& anchors = internal::clock_anchors;
-  const internal::ClockAnchor& anchor = anchors.copy[anchors.current & 1];
+  const uint32_t current = anchors.current;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  const internal::ClockAnchor& anchor = anchors.copy[current & 1];
   const uint64_t elapsed = __rdtsc() - anchor.tsc;
   if (elapsed < anchor.life_ticks) [[likely]] {
-    return anchor.ns + static_cast<int64_t>((elapsed * anchor.ns_per_tick) >> 32);
+    const int64_t now = anchor.ns + static_cast<int64_t>((elapsed * anchor.ns_per_tick) >> 32);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (anchors.current == current) [[likely]]
+      return now;
   }
   return internal::renew_clock_anchor();
 #else
