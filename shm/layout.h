@@ -230,7 +230,7 @@ constexpr size_t stripe_bytes(uint32_t max_policies) noexcept {
   return (kEvents + size_t{max_policies} * kPolicyCounters) * sizeof(uint64_t);
 }
 
-// A slot's name: written with plain stores by whoever claims the slot, never trusted. It is shown
+// A slot's name: written word by word by whoever verifies the slot, never trusted. It is shown
 // only if `check` is the keyed hash of {id, length, stored bytes}; a torn, stale or hostile name
 // is therefore never taken for the key's.
 struct NameEntry {

@@ -66,7 +66,8 @@ class SegmentCache {
     for (const std::weak_ptr<Segment>& weak : segments_) {
       const std::shared_ptr<Segment> segment = weak.lock();
       if (segment == nullptr || segment->read_only_) continue;
-      enter_attachment(segment->attachments(), segment->section(SectionType::kAttachments)->count);
+      segment->attachment_ = enter_attachment(segment->attachments(),
+                                              segment->section(SectionType::kAttachments)->count);
     }
   }
 
@@ -186,7 +187,7 @@ absl::Status Segment::map(const Access& access) {
   if (madvise(page, sizeof(ProcessLocal), MADV_WIPEONFORK) != 0) {
     return errno_status(errno, "madvise(MADV_WIPEONFORK)", path_);
   }
-  enter_attachment(attachments(), section(SectionType::kAttachments)->count);
+  attachment_ = enter_attachment(attachments(), section(SectionType::kAttachments)->count);
   return absl::OkStatus();
 }
 
@@ -213,7 +214,7 @@ absl::Status Segment::unlink(std::string_view name) {
 
 Segment::~Segment() {
   if (base_ != nullptr && !read_only_) {
-    leave_attachment(attachments(), section(SectionType::kAttachments)->count);
+    leave_attachment(attachments(), section(SectionType::kAttachments)->count, attachment_);
   }
   if (local_ != nullptr) munmap(local_, sizeof(ProcessLocal));
   if (fd_ >= 0) close(fd_);

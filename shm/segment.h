@@ -127,6 +127,7 @@ class Segment {
   char* names_ = nullptr;
   size_t name_stride_ = 0;
   ProcessLocal* local_ = nullptr;
+  uint64_t attachment_ = 0;  // this process's entry in the list; see enter_attachment
 };
 
 }  // namespace brim::shm

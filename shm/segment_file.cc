@@ -139,6 +139,10 @@ absl::Status set_access(int fd, const std::string& path, const SegmentSpec& spec
 absl::StatusOr<FileDescriptor> open_unpublished(const std::string& path, std::string& temporary) {
   const std::string directory = directory_of(path);
   int fd = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd < 0 && errno == ENOENT) {
+    return absl::FailedPreconditionError(
+        cat("no_directory: ", directory, " does not exist; create it first"));
+  }
   if (fd < 0 && errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL) {
     return errno_status(errno, "open the directory", path);
   }

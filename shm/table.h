@@ -44,6 +44,9 @@ inline constexpr uint32_t kMaxInsertRounds = 64;
 // probability (63/64)^4096 < 1e-27.
 inline constexpr uint32_t kMaxUpdateRounds = 4096;
 
+// A clock reading older than this is taken again before keys are judged to be live by it.
+inline constexpr int64_t kStaleNs = 100000;
+
 // Where a key's window begins and how it goes on.
 struct Probe {
   uint64_t home;
@@ -251,7 +254,7 @@ class Table {
   // and no claim goes past one: that is why a virgin slot ends every probe.
   template <class Call>
   Claim claim(const Probe& probe, uint64_t id, Call& call, Own& own) const noexcept {
-    for (;;) {
+    for (uint64_t tries = 0; tries < 2 * limit_ + 2; ++tries) {
       const uint64_t groups = groups_in_use();
       Candidate best;
       bool appeared = false;
@@ -266,6 +269,7 @@ class Table {
       });
       const bool all_live = best.debt != 0;
       if (appeared) return Claim::kLost;
+      if (all_live && judged_long_ago(call)) continue;
       if (all_live && groups < limit_) {
         Atomics::raise_reach(reach_, groups - 1);
         call.count(Event::kReachRaised);
@@ -285,6 +289,16 @@ class Table {
       count_claim(best, call);
       return Claim::kTaken;
     }
+    return Claim::kLost;  // somebody keeps changing reach
+  }
+
+  // Every newer key seems to be live to a call that was stopped after it read the clock. It must
+  // neither evict one for that nor lengthen every window.
+  template <class Call>
+  static bool judged_long_ago(Call& call) noexcept {
+    const int64_t then = call.now_ns();
+    call.refresh();
+    return call.now_ns() - then > kStaleNs;
   }
 
   // 0: the slot may be taken; ~0: it may not be, even by eviction.

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "brim/limiter.h"
+#include "shm/names.h"
 #include "src/algo/step.h"
 #include "src/engine.h"
 #include "src/policy_words.h"
@@ -25,6 +26,12 @@ int64_t saturating_add(int64_t time, int64_t delta) noexcept {
   int64_t sum;
   if (!__builtin_add_overflow(time, delta, &sum)) return sum;
   return delta < 0 ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max();
+}
+
+// True for a word that no honest process can have written by now. Another process's clock may be
+// ahead of ours by the skew, and a time given by its caller ahead of that by as much again.
+bool is_garbage(Word word, const Quota& quota, int64_t now) noexcept {
+  return word > highest_word(instant(quota, saturating_add(now, 2 * kClockSkewNs)), quota);
 }
 
 // What the table needs to know about one call; see shm/table.h. `Rule` is the change the call
@@ -52,13 +59,11 @@ class Call {
 
   bool plausible(Word word) const noexcept { return word <= highest_word(at_, quota_); }
 
-  // A word no honest process can have written is brought down; judged by a fresh clock, with the
-  // margin by which another process's clock may be ahead.
+  // A word no honest process can have written is brought down; judged by a fresh clock.
   Word ceiling(Word word) noexcept {
     if (plausible(word)) return word;
     refresh();
-    const Instant ahead = instant(quota_, saturating_add(at_.now_ns, kClockSkewNs));
-    return word > highest_word(ahead, quota_) ? highest_word(at_, quota_) : word;
+    return is_garbage(word, quota_, at_.now_ns) ? highest_word(at_, quota_) : word;
   }
 
   void refresh() noexcept {
@@ -80,9 +85,9 @@ class Call {
     } else if (!read_quota(engine_->registry, number, quota)) {
       return 0;  // no such policy: the slot is garbage
     }
-    const uint64_t debt =
-        brim::debt(slot.word, instant(quota, saturating_add(at_.now_ns, -kClockSkewNs)), quota);
-    return std::min(debt, ~uint64_t{0} - 1);
+    if (is_garbage(slot.word, quota, at_.now_ns)) return 0;
+    const Instant then = instant(quota, saturating_add(at_.now_ns, -kClockSkewNs));
+    return std::min(brim::debt(slot.word, then, quota), ~uint64_t{0} - 1);
   }
 
   Word tentative() noexcept { return engine_->segment->next_tentative(at_.now_ns); }
@@ -90,10 +95,9 @@ class Call {
   void name(uint64_t slot) noexcept {
     shm::NameEntry* const entry = engine_->segment->name_entry(slot);
     if (entry == nullptr) return;
-    const size_t stored = std::min<size_t>(key_.size(), engine_->segment->header().name_bytes);
-    if (stored != 0) std::memcpy(static_cast<void*>(entry + 1), key_.data(), stored);
-    entry->length = key_.size();
-    entry->check = name_check(engine_->secret, id_, key_.size(), key_.substr(0, stored));
+    const std::string_view stored = key_.substr(0, engine_->segment->header().name_bytes);
+    shm::store_name(entry, stored, key_.size(),
+                    name_check(engine_->secret, id_, key_.size(), stored));
   }
 
   void count(Event event) noexcept { engine_->counters.add(event); }
@@ -103,6 +107,10 @@ class Call {
   }
 
   bool changed() const noexcept { return next_ != word_; }
+  // Whole permits by which the last step lowered the debt.
+  uint32_t given_back() const noexcept {
+    return permits(quota_, gcra::debt_units(word_, at_.v) - gcra::debt_units(next_, at_.v));
+  }
   [[gnu::always_inline]] Decision decision() const noexcept {
     return decide(word_, next_, at_, quota_, cost_);
   }
@@ -201,13 +209,16 @@ inline Located locate(const Engine& engine, uint16_t policy, std::string_view ke
   return acquire_slowly(engine, policy, located, key, cost, now);
 }
 
+// Lowers a key's debt. Returns whether there was any.
 template <class Rule>
-bool change(const Engine& engine, uint16_t policy, std::string_view key, uint32_t cost) noexcept {
+bool lower(const Engine& engine, uint16_t policy, std::string_view key, uint32_t cost) noexcept {
   const Located located = locate(engine, policy, key);
   Call<Rule> call(engine, policy, located.id, key, cost);
   if (engine.read_only || !call.begin(engine.clock.now())) return false;
-  return engine.table.update(located.probe, located.id, call) == Outcome::kDecided &&
-         call.changed();
+  if (engine.table.update(located.probe, located.id, call) != Outcome::kDecided) return false;
+  if (!call.changed()) return false;
+  engine.counters.add(policy, PolicyCounter::kRefunded, call.given_back());
+  return true;
 }
 
 }  // namespace
@@ -258,13 +269,11 @@ Decision PolicyHandle::peek(std::string_view key, uint32_t cost) const noexcept 
 }
 
 bool PolicyHandle::refund(std::string_view key, uint32_t cost) const noexcept {
-  if (engine_ == nullptr || !change<Refund>(*engine_, number_, key, cost)) return false;
-  engine_->counters.add(number_, PolicyCounter::kRefunded, cost);
-  return true;
+  return engine_ != nullptr && lower<Refund>(*engine_, number_, key, cost);
 }
 
 bool PolicyHandle::reset(std::string_view key) const noexcept {
-  return engine_ != nullptr && change<Reset>(*engine_, number_, key, 0);
+  return engine_ != nullptr && lower<Reset>(*engine_, number_, key, 0);
 }
 
 }  // namespace brim

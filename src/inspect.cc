@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "shm/attachments.h"
+#include "shm/names.h"
 #include "shm/segment_file.h"
 #include "src/algo/step.h"
 #include "src/base/text.h"
@@ -40,16 +41,12 @@ std::vector<Quota> read_quotas(const Engine& engine) {
   return quotas;
 }
 
-// Copies a name entry and checks it; the copy can not change under the check.
+// The stored text, and whether it belongs to `id`.
 bool read_name(const Engine& engine, uint64_t slot, uint64_t id, std::string& buffer,
                uint64_t& length) {
   const shm::NameEntry* const entry = engine.segment->name_entry(slot);
   if (entry == nullptr) return false;
-  const size_t room = engine.segment->header().name_bytes;
-  shm::NameEntry copy;
-  std::memcpy(&copy, entry, sizeof(copy));
-  const size_t stored = std::min<uint64_t>(copy.length, room);
-  buffer.assign(reinterpret_cast<const char*>(entry + 1), stored);
+  const shm::NameEntry copy = shm::load_name(entry, engine.segment->header().name_bytes, buffer);
   length = copy.length;
   return name_check(engine.secret, id, copy.length, buffer) == copy.check;
 }
@@ -103,7 +100,7 @@ constexpr PolicyCounterText kPolicyCounterTexts[] = {
     {shm::PolicyCounter::kDenied, "denied", "calls refused"},
     {shm::PolicyCounter::kUnavailable, "unavailable", "calls that could not be decided"},
     {shm::PolicyCounter::kEvicted, "evicted", "live keys of this policy that made room"},
-    {shm::PolicyCounter::kRefunded, "refunded", "permits given back"},
+    {shm::PolicyCounter::kRefunded, "refunded", "permits given back, by refund or reset"},
 };
 
 }  // namespace
