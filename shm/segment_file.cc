@@ -141,7 +141,8 @@ absl::StatusOr<FileDescriptor> open_unpublished(const std::string& path, std::st
   int fd = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd < 0 && errno == ENOENT) {
     return absl::FailedPreconditionError(
-        cat("no_directory: ", directory, " does not exist; create it first"));
+        cat("no_directory: ", path, ": there is no directory ", directory,
+            "; make it first (mkdir), or give a plain name for a segment in /dev/shm"));
   }
   if (fd < 0 && errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL) {
     return errno_status(errno, "open the directory", path);

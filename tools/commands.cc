@@ -277,11 +277,6 @@ int run_create(const CreateArgs& args) {
   absl::StatusOr<Limiter> limiter = Limiter::create(args.name, *options);
   const bool existed = args.if_missing && absl::IsAlreadyExists(limiter.status());
   if (existed) limiter = Limiter::open(args.name, *options);
-  if (absl::IsNotFound(limiter.status())) {
-    return report(absl::NotFoundError(
-        join("no_directory: there is no directory for '", escape_text(args.name),
-             "'; make it first (mkdir), or give a plain name for one in /dev/shm")));
-  }
   if (!limiter.ok()) return report(limiter.status());
   return print_created(args.name, *options, existed);
 }

@@ -47,6 +47,7 @@ ATOMICS = {
     'src/base/clock.h', 'src/base/clock.cc',
     'shm/atomic128.h', 'shm/slot.h', 'shm/table.h', 'shm/counters.h', 'shm/layout.h',
     'shm/registry.h', 'shm/registry.cc', 'shm/segment.h', 'shm/segment.cc', 'shm/attachments.cc',
+    'shm/names.h',
 }
 ALLOWED = {
     'atomic access': (r'std::atomic|\bmemory_order|__atomic_|__sync_|\basm\b', ATOMICS),
