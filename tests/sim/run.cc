@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+// The only file that includes the table. A mutant is this file compiled with BRIM_SIM_TABLE_H
+// naming a changed copy of it.
+#include "tests/sim/run.h"
+
+#if !defined(BRIM_SIM_TABLE_H)
+#define BRIM_SIM_TABLE_H "shm/table.h"
+#endif
+#include BRIM_SIM_TABLE_H
+
+#include "tests/sim/config.h"
+#include "tests/sim/ghost.h"
+#include "tests/sim/sim_atomics.h"
+#include "tests/sim/world.h"
+
+namespace brim::sim {
+namespace {
+
+using SimTable = shm::Table<SimAtomics>;
+
+static_assert(static_cast<int>(Result::kFull) == static_cast<int>(shm::Outcome::kFull));
+static_assert(static_cast<int>(Result::kContended) == static_cast<int>(shm::Outcome::kContended));
+
+constexpr uint32_t kFresh = kMaxPlayers;  // the process that comes after all others
+
+struct Run {
+  Config config;
+  const SimTable* table = nullptr;
+  const Weakness* weakness = nullptr;
+  Quota quotas[kPolicies];
+  Process processes[kMaxPlayers + 1];
+};
+Run run;
+
+shm::Probe probe_of(uint32_t key) { return {ghost.window(key).home, ghost.window(key).stride}; }
+
+// One call of the running fiber (or of the fresh process). Returns whether it was admitted.
+bool call_once(uint32_t player, Rule rule, uint32_t key, uint32_t cost) {
+  Op op;
+  ghost.begin(op, rule, key, cost, world.clock());
+  world.set_op(&op, &op.steps);
+  constexpr const char* kRules[] = {"wants", "refunds", "resets"};
+  if (world.tracing()) {
+    world.trace("%s key %u, cost %u", kRules[static_cast<uint32_t>(rule)], key, cost);
+  }
+  SimCall call(&op, &run.processes[player], run.quotas, run.weakness);
+  call.refresh();
+  if (run.config.behind && player != kFresh) {
+    op.now -= world.rng().below(world.rng().one_in(8) ? 2000000000 : 3000);
+  }
+  const auto result = static_cast<Result>(run.table->update(probe_of(key), op.id, call));
+  if (world.tracing()) {
+    world.trace("%s", result == Result::kFull        ? "full"
+                      : result == Result::kContended ? "contended"
+                      : op.charges != 0              ? "done"
+                                                     : "denied");
+  }
+  ghost.end(op, result);
+  static uint64_t no_steps;
+  world.set_op(nullptr, &no_steps);
+  return op.charges != 0;
+}
+
+void fiber_main(void* argument) {
+  const auto player = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(argument));
+  for (uint32_t ops = world.rng().between(1, run.config.max_ops); ops != 0; --ops) {
+    const uint32_t key = world.rng().below(run.config.keys);
+    const uint32_t cost = world.rng().one_in(4) ? 2 : 1;
+    const uint32_t gives = run.config.gives_back ? world.rng().below(6) : 2;
+    call_once(player,
+              gives == 0   ? Rule::kRefund
+              : gives == 1 ? Rule::kReset
+                           : Rule::kAcquire,
+              key, cost);
+  }
+  world.finish();
+}
+
+// Nobody is left in the middle of a call. Every key is asked for at once, exactly decided.
+void touch_all_keys() {
+  for (uint32_t key = 0; key < run.config.keys && !world.failed(); ++key) {
+    call_once(kFresh, Rule::kAcquire, key, 1);
+    if (ghost.copies(ghost.id(key)) > 1) world.fail("key %u has two verified copies", key);
+  }
+}
+
+// All tentatives are older than 1 s and all keys idle: each key must be admitted.
+void admit_all_keys() {
+  for (uint32_t key = 0; key < run.config.keys && !world.failed(); ++key) {
+    world.advance(uint64_t{3600} * 1000000000);
+    // A corrupt word may lie further ahead; healing is all that it is promised.
+    if (run.config.corrupt && key == 0) continue;
+    if (!call_once(kFresh, Rule::kAcquire, key, 1)) {
+      world.fail("key %u: a fresh process was not admitted after an hour", key);
+      return;
+    }
+    shm::Slot found;
+    if (run.table->find(probe_of(key), ghost.id(key), found) == run.table->slot_count() ||
+        ghost.copies(ghost.id(key)) != 1) {
+      world.fail("key %u was admitted and is not in the table once", key);
+    }
+  }
+}
+
+// As many new keys as the window has slots must all find room, and then no tentative is left.
+void fill_window() {
+  world.advance(uint64_t{3600} * 1000000000);
+  const Window window = run.config.window[0];
+  const auto slots = static_cast<uint32_t>(run.table->groups_in_use() * shm::kSlotsPerGroup);
+  for (uint32_t i = 0; i < slots && !world.failed(); ++i) {
+    const uint64_t id = shm::make_id(1, kFirstFingerprint + ghost.key_count());
+    if (!call_once(kFresh, Rule::kAcquire, ghost.add_key(id, window), 1)) {
+      world.fail("key %u of %u found no room in an idle window", i, slots);
+    }
+  }
+  for (uint32_t n = 0; n < slots; ++n) {
+    if (is_tentative(ghost.slot(ghost.slot_of(window, n)).word)) {
+      world.fail("slot %u is tentative for ever", ghost.slot_of(window, n));
+    }
+  }
+}
+
+}  // namespace
+
+bool run_seed(uint64_t seed, const Weakness& weakness) {
+  run.config = draw_config(seed);
+  run.weakness = &weakness;
+  world.reset(seed ^ 0x5bd1e995, run.config.clock);
+  populate(run.config, world.rng());
+  if (weakness.allow_virgin) ghost.allow_virgin();
+  fill_quotas(run.config, run.quotas);
+  const SimTable table(ghost.memory().slots, run.config.groups, run.config.limit,
+                       &ghost.memory().reach, run.config.evicts);
+  run.table = &table;
+  if (world.tracing()) {
+    for (uint32_t i = 0; i < ghost.slot_count(); ++i) {
+      world.trace("slot %u holds %s", i, ghost.text(ghost.slot(i)));
+    }
+  }
+  for (uint32_t i = 0; i <= kMaxPlayers; ++i) run.processes[i] = {i + 1, 0};
+  for (uint32_t i = 0; i < run.config.fibers; ++i) {
+    const int64_t ahead = run.config.pace.jitter != 0 ? 0 : run.config.skew;
+    const int64_t offset = world.rng().below(static_cast<uint32_t>(ahead) + 1);
+    world.spawn(i, fiber_main, reinterpret_cast<void*>(uintptr_t{i}), offset);
+  }
+  world.set_pace(run.config.pace);
+  world.run();
+  if (!world.failed()) touch_all_keys();
+  if (!world.failed()) admit_all_keys();
+  if (!world.failed() && seed % 8 == 0 && !run.config.corrupt) fill_window();
+  for (uint32_t key = 0; key < ghost.key_count() && !world.failed(); ++key) ghost.check_log(key);
+  Stats& stats = ghost.stats();
+  ++stats.runs;
+  stats.steps += world.steps();
+  stats.kills += world.kills();
+  stats.stalls += world.stalls();
+  stats.jumps += world.jumps();
+  return !world.failed();
+}
+
+}  // namespace brim::sim

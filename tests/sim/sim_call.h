@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+// What the table asks of its caller (see shm/table.h), with the production step(), debt() and
+// highest_word(). Flags weaken it, for the mutants that no change of the table can make.
+#ifndef BRIM_TESTS_SIM_SIM_CALL_H_
+#define BRIM_TESTS_SIM_SIM_CALL_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "shm/layout.h"
+#include "shm/slot.h"
+#include "src/algo/quota.h"
+#include "src/algo/step.h"
+#include "src/base/word.h"
+#include "tests/sim/ghost.h"
+#include "tests/sim/world.h"
+
+namespace brim::sim {
+
+struct Weakness {
+  bool same_nonce = false;     // every tentative of one ms is the same word
+  bool wrap_nonce = false;     // a process has two tentative values
+  bool stale_ceiling = false;  // a word is judged corrupt by an old reading of the clock
+  bool no_grace = false;       // a foreign slot is idle at one's own time, skew or not
+  bool allow_virgin = false;   // do not report the cause, wait for the effect
+};
+
+// A process, as far as the table can tell.
+struct Process {
+  uint32_t attach_id = 0;
+  uint32_t counter = 0;
+};
+
+class SimCall {
+ public:
+  SimCall(Op* op, Process* process, const Quota* quotas, const Weakness* weakness)
+      : op_(op), process_(process), quotas_(quotas), weakness_(weakness) {}
+
+  Word step(Word word) {
+    const Word next = rule(word);
+    ghost.on_step(*op_, word, next);
+    return next;
+  }
+
+  bool plausible(Word word) const { return word <= highest_word(at(op_->now), quota()); }
+
+  Word ceiling(Word word) {
+    if (plausible(word)) return word;
+    if (!weakness_->stale_ceiling) refresh();
+    op_->ceiling_clock = world.clock();
+    const Word limit = highest_word(at(op_->now + ghost.skew()), quota());
+    return word > limit ? highest_word(at(op_->now), quota()) : word;
+  }
+
+  void refresh() {
+    world.point();
+    op_->now = world.read_clock();
+    if (world.tracing()) world.trace("reads the clock");
+  }
+
+  int64_t now_ns() const { return op_->now; }
+
+  uint64_t debt(const shm::Slot& slot) const {
+    op_->judged = op_->now;
+    const int64_t grace = weakness_->no_grace ? 0 : ghost.skew();
+    const Quota& other = quotas_[shm::id_policy(slot.id)];
+    return brim::debt(slot.word, instant(other, op_->now - grace), other);
+  }
+
+  Word tentative() {
+    const uint32_t counter = process_->counter++;
+    if (weakness_->same_nonce) return make_tentative(1, 0, op_->now);
+    return make_tentative(process_->attach_id, weakness_->wrap_nonce ? counter & 1 : counter,
+                          op_->now);
+  }
+
+  void name(uint64_t) { world.point(); }
+
+  void count(shm::Event event) {
+    ++ghost.stats().events[static_cast<uint32_t>(event)];
+    if (event == shm::Event::kCasRetry) ++op_->retries;
+    if (event == shm::Event::kAdopted) {
+      ++op_->adoptions;
+      op_->fences = 0;
+    }
+  }
+
+  void evicted(const shm::Slot&) { ++op_->told_evicted; }
+
+ private:
+  Word rule(Word word) const {
+    switch (op_->rule) {
+      case Rule::kAcquire:
+        return brim::step(word, at(op_->now), quota(), op_->cost);
+      case Rule::kRefund:
+        return brim::refund(word, at(op_->now), quota(), op_->cost);
+      case Rule::kReset:
+        break;
+    }
+    return brim::debt(word, at(op_->now), quota()) == 0 ? word : kEmptyWord;
+  }
+  const Quota& quota() const { return quotas_[shm::id_policy(op_->id)]; }
+  Instant at(int64_t now) const { return instant(quota(), now); }
+
+  Op* op_;
+  Process* process_;
+  const Quota* quotas_;
+  const Weakness* weakness_;
+};
+
+}  // namespace brim::sim
+
+#endif  // BRIM_TESTS_SIM_SIM_CALL_H_
