@@ -13,53 +13,53 @@ namespace brim::shm {
 
 namespace {
 
+// {low half of the start time | pid}: one word says who it is, so that a compare-and-swap that
+// takes an entry leaves no moment at which it names somebody else.
+uint64_t owner_word(uint32_t pid) noexcept {
+  return process_start_time(static_cast<int>(pid)) << 32 | pid;
+}
+
 // Dead beyond doubt: seen from the same pid namespace, no process has that pid and start time.
 bool is_dead(const Attachment& entry, uint64_t owner, uint64_t pid_namespace) noexcept {
   // Relaxed: for display; a wrong guess costs an entry of a list.
   if (entry.pid_namespace.load(std::memory_order_relaxed) != pid_namespace) return false;
-  const auto pid = static_cast<int>(static_cast<uint32_t>(owner));
-  const uint64_t start = process_start_time(pid);
+  const auto pid = static_cast<uint32_t>(owner);
+  const uint64_t now = owner_word(pid);
   // Unreadable (no descriptor left, hidepid) is not dead.
-  if (start == 0) return kill(pid, 0) != 0 && errno == ESRCH;
-  return start != entry.start_time.load(std::memory_order_relaxed);
+  if (now >> 32 == 0) return kill(static_cast<int>(pid), 0) != 0 && errno == ESRCH;
+  return now != owner;
+}
+
+bool take(Attachment& entry, uint64_t old, uint64_t mine, uint64_t pid_namespace) noexcept {
+  // Killed here: an entry with the former owner's time and namespace; for display.
+  if (!entry.owner.compare_exchange_strong(old, mine, std::memory_order_acq_rel,
+                                           std::memory_order_relaxed)) {
+    return false;
+  }
+  entry.pid_namespace.store(pid_namespace, std::memory_order_relaxed);
+  entry.attached_ns.store(static_cast<uint64_t>(monotonic_now_ns()), std::memory_order_relaxed);
+  return true;
 }
 
 }  // namespace
 
 uint64_t enter_attachment(Attachment* table, uint64_t count) noexcept {
-  // Relaxed: the number is the whole message.
-  static std::atomic<uint32_t> entries{0};
-  const auto pid = static_cast<uint32_t>(getpid());
-  const uint64_t mine = uint64_t{entries.fetch_add(1, std::memory_order_relaxed)} << 32 | pid;
+  const uint64_t mine = owner_word(static_cast<uint32_t>(getpid()));
   const uint64_t pid_namespace = machine_identity().pid_namespace;
   for (uint64_t i = 0; i < count; ++i) {
-    Attachment& entry = table[i];
-    // Acquire; pairs with the release below [E5]. Carries: the entry's fields.
-    uint64_t owner = entry.owner.load(std::memory_order_acquire);
-    if (owner != 0 && !is_dead(entry, owner, pid_namespace)) continue;
-    // Killed here: an entry whose fields are the former owner's; the next attacher takes it.
-    if (!entry.owner.compare_exchange_strong(owner, mine, std::memory_order_acq_rel,
-                                             std::memory_order_relaxed)) {
-      continue;
-    }
-    entry.start_time.store(process_start_time(static_cast<int>(pid)), std::memory_order_relaxed);
-    entry.pid_namespace.store(pid_namespace, std::memory_order_relaxed);
-    entry.attached_ns.store(static_cast<uint64_t>(monotonic_now_ns()), std::memory_order_relaxed);
-    break;
+    // Acquire; pairs with the release in take() [E5]. Carries: the entry's fields.
+    const uint64_t owner = table[i].owner.load(std::memory_order_acquire);
+    if (owner != 0 && !is_dead(table[i], owner, pid_namespace)) continue;
+    if (take(table[i], owner, mine, pid_namespace)) return i;
   }
-  return mine;
+  return count;
 }
 
-void leave_attachment(Attachment* table, uint64_t count, uint64_t owner) noexcept {
-  const uint64_t pid_namespace = machine_identity().pid_namespace;
-  for (uint64_t i = 0; i < count; ++i) {
-    if (table[i].owner.load(std::memory_order_relaxed) == owner &&
-        table[i].pid_namespace.load(std::memory_order_relaxed) == pid_namespace) {
-      table[i].owner.compare_exchange_strong(owner, 0, std::memory_order_acq_rel,
+void leave_attachment(Attachment* table, uint64_t count, uint64_t index) noexcept {
+  if (index >= count) return;
+  uint64_t mine = owner_word(static_cast<uint32_t>(getpid()));
+  table[index].owner.compare_exchange_strong(mine, 0, std::memory_order_acq_rel,
                                              std::memory_order_relaxed);
-      return;
-    }
-  }
 }
 
 std::vector<AttachedProcess> list_attachments(const Attachment* table, uint64_t count) {

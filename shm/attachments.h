@@ -11,10 +11,10 @@
 namespace brim::shm {
 
 // Enters this process, in a free entry or a dead process's; nothing if all are taken. Returns the
-// entry's owner word, which no other entry of this process ever has.
+// entry's index, or `count`.
 uint64_t enter_attachment(Attachment* table, uint64_t count) noexcept;
-// Removes this process's entry with that owner word.
-void leave_attachment(Attachment* table, uint64_t count, uint64_t owner) noexcept;
+// Empties the entry if it is this process's.
+void leave_attachment(Attachment* table, uint64_t count, uint64_t index) noexcept;
 
 struct AttachedProcess {
   uint32_t pid = 0;

@@ -64,6 +64,7 @@ inline constexpr int kFingerprintBits = 52;
 inline constexpr uint64_t kFingerprintMask = (uint64_t{1} << kFingerprintBits) - 1;
 inline constexpr uint32_t kMaxPolicies = 4096;
 inline constexpr uint32_t kMaxProbeLimit = 255;
+inline constexpr uint32_t kMaxAttachments = 65536;
 inline constexpr uint64_t kMaxSlots = uint64_t{1} << 34;
 
 constexpr uint64_t make_id(uint16_t policy, uint64_t fingerprint) noexcept {
@@ -159,14 +160,14 @@ inline constexpr uint32_t kOnFullDeny = 3;
 // A policy's compiled words. Their meaning is layer 3's (src/policy_words.h); here they are a
 // message of fixed size that is replaced whole.
 inline constexpr size_t kPolicyWords = 32;
-inline constexpr size_t kPolicyTextBytes = 128;
+inline constexpr size_t kPolicyTextBytes = 256;
 inline constexpr size_t kPolicyNameBytes = 48;
 
 struct PolicyCopy {
   std::atomic<uint64_t> words[kPolicyWords];
   std::atomic<uint64_t> text[kPolicyTextBytes / 8];  // canonical text, zero-terminated
 };
-static_assert(sizeof(PolicyCopy) == 384);
+static_assert(sizeof(PolicyCopy) == 512);
 
 // version 0: never defined. A writer fills copy[(version + 1) & 1] and then stores version + 1, so
 // a reader that finds the same version before and after read one whole copy, and a writer killed
@@ -182,20 +183,20 @@ struct PolicyRecord {
 static_assert(offsetof(PolicyRecord, name) == 16);
 static_assert(offsetof(PolicyRecord, live) == 64);
 static_assert(offsetof(PolicyRecord, copy) == 128);
-static_assert(sizeof(PolicyRecord) == 1024);
+static_assert(sizeof(PolicyRecord) == 1280);
 
 // Who is attached, for people and tools; correctness never depends on it.
 struct Attachment {
-  alignas(64) std::atomic<uint64_t> owner;  // {pid 32 | attach id 32}; 0: no entry
-  std::atomic<uint64_t> start_time;         // of the process, clock ticks since boot
-  std::atomic<uint64_t> pid_namespace;      // inode
-  std::atomic<uint64_t> attached_ns;        // CLOCK_MONOTONIC
-  std::atomic<uint64_t> heartbeat_ns;       // reserved
+  alignas(64) std::atomic<uint64_t> owner;  // {start time's low half 32 | pid 32}; 0: no entry
+  uint64_t reserved0;
+  std::atomic<uint64_t> pid_namespace;  // inode
+  std::atomic<uint64_t> attached_ns;    // CLOCK_MONOTONIC
+  std::atomic<uint64_t> heartbeat_ns;   // reserved
   uint64_t reserved[3];
 };
 static_assert(sizeof(Attachment) == 64);
 
-// Counters of one policy in one stripe: one line.
+// Counters of one policy in one stripe: two lines; the first holds what a decision counts.
 enum class PolicyCounter : uint32_t {
   kAllowed = 0,
   kDenied = 1,
@@ -203,10 +204,8 @@ enum class PolicyCounter : uint32_t {
   kEvicted = 3,  // live keys of this policy that had to make room
   kRefunded = 4,
   kShadowDenied = 5,  // reserved
-  kSpare6 = 6,
-  kSpare7 = 7,
 };
-inline constexpr size_t kPolicyCounters = 8;
+inline constexpr size_t kPolicyCounters = 16;  // the rest is reserved
 
 // Counters of the segment in one stripe: eight lines.
 enum class Event : uint32_t {

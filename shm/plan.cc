@@ -281,7 +281,8 @@ absl::Status check_header(const HeaderFields& header, uint64_t file_size, std::s
     if (!status.ok()) return status;
   }
   const Section* const attachments = find_section(header, SectionType::kAttachments);
-  if (attachments == nullptr || attachments->element_size != sizeof(Attachment)) {
+  if (attachments == nullptr || attachments->element_size != sizeof(Attachment) ||
+      attachments->count > kMaxAttachments) {
     return corrupt(path, "section attachments",
                    attachments == nullptr ? 0 : attachments->element_size);
   }

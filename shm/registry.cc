@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -70,11 +71,14 @@ Registry::WriteLock::WriteLock(int segment_fd) noexcept : fd_(-1), held_(false) 
   std::snprintf(path, sizeof(path), "/proc/self/fd/%d", segment_fd);
   fd_ = LockDescriptors::instance().open_one(path);
   if (fd_ < 0) return;
-  int rc;
-  do {
-    rc = flock(fd_, LOCK_EX);
-  } while (rc != 0 && errno == EINTR);
-  held_ = rc == 0;
+  // Not for ever: its holder may be stopped, or not be a brim process at all.
+  constexpr timespec kPause = {0, 1000000};
+  for (int tries = 0; tries < 10000; ++tries) {
+    held_ = flock(fd_, LOCK_EX | LOCK_NB) == 0;
+    if (held_ || (errno != EWOULDBLOCK && errno != EINTR)) return;
+    nanosleep(&kPause, nullptr);
+  }
+  errno = EWOULDBLOCK;
 }
 
 Registry::WriteLock::~WriteLock() {

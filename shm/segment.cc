@@ -95,6 +95,15 @@ bool valid_component(std::string_view name) {
   });
 }
 
+absl::Status check_cpu() {
+  if (!cpu_supported()) {
+    return absl::UnimplementedError(
+        "cpu_unsupported: this CPU lacks AVX or cmpxchg16b, without which a slot can not be read "
+        "without writing to it");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> segment_path(std::string_view name) {
@@ -118,26 +127,31 @@ absl::StatusOr<std::string> segment_path(std::string_view name) {
 absl::StatusOr<std::shared_ptr<Segment>> Segment::create(std::string_view name,
                                                          const SegmentSpec& spec,
                                                          const Access& access) {
+  if (absl::Status status = check_cpu(); !status.ok()) return status;
   const absl::StatusOr<std::string> path = segment_path(name);
   if (!path.ok()) return path.status();
   const absl::StatusOr<HeaderFields> header = plan(spec);
   if (!header.ok()) return header.status();
+  uint64_t inode = 0;
   {
     const auto file = create_segment_file(*path, *header, spec, access);
     if (!file.ok()) return file.status();
+    struct stat st {};
+    if (fstat(file->get(), &st) == 0) inode = st.st_ino;
   }
   Access own = access;  // whatever was just published is ours, unless someone replaced it already
   own.owner_uid = geteuid();
-  return attach(name, own);
+  auto attached = attach(name, own);
+  struct stat named {};
+  if (!attached.ok() && stat(path->c_str(), &named) == 0 && named.st_ino == inode) {
+    ::unlink(path->c_str());  // made, but not to be mapped: no address space, say
+  }
+  return attached;
 }
 
 absl::StatusOr<std::shared_ptr<Segment>> Segment::attach(std::string_view name,
                                                          const Access& access) {
-  if (!cpu_supported()) {
-    return absl::UnimplementedError(
-        "cpu_unsupported: this CPU lacks AVX or cmpxchg16b, without which a slot can not be read "
-        "without writing to it");
-  }
+  if (absl::Status status = check_cpu(); !status.ok()) return status;
   const absl::StatusOr<std::string> path = segment_path(name);
   if (!path.ok()) return path.status();
   HeaderFields header;

@@ -16,15 +16,24 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "shm/layout.h"
+#include "shm/registry.h"
 #include "shm/slot.h"
 
 namespace brim::shm {
 
 inline constexpr char kShmDirectory[] = "/dev/shm";
+
+// A policy that a new segment is published with.
+struct SpecPolicy {
+  std::string name;
+  PolicyWords words;
+  std::string text;
+};
 
 // What a new segment shall be. REQUIRES: ranges as in plan().
 struct SegmentSpec {
@@ -37,7 +46,8 @@ struct SegmentSpec {
   uint32_t stripes = 0;  // 0: one a CPU and one for all others
   uint32_t attachments = 128;
   uint32_t mode = 0600;
-  bool replace = false;  // take the name over from whatever has it
+  std::vector<SpecPolicy> policies = {};  // REQUIRES: names that differ
+  bool replace = false;                   // take the name over from whatever has it
 };
 
 struct Access {
@@ -127,7 +137,7 @@ class Segment {
   char* names_ = nullptr;
   size_t name_stride_ = 0;
   ProcessLocal* local_ = nullptr;
-  uint64_t attachment_ = 0;  // this process's entry in the list; see enter_attachment
+  uint64_t attachment_ = ~uint64_t{0};  // index of this process's entry
 };
 
 }  // namespace brim::shm

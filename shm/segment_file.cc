@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -104,10 +105,15 @@ absl::Status allocate(int fd, const std::string& path, uint64_t size) {
       size > limit.rlim_cur) {
     return no_space(path, size, limit.rlim_cur, "raise the file-size limit (ulimit -f)");
   }
-  int rc;
-  do {
-    rc = posix_fallocate(fd, 0, static_cast<off_t>(size));
-  } while (rc == EINTR);
+  // In steps: a signal undoes only the one it interrupts.
+  constexpr uint64_t kStep = uint64_t{16} << 20;
+  int rc = 0;
+  for (uint64_t done = 0; done < size && rc == 0;) {
+    const uint64_t step = std::min(kStep, size - done);
+    rc = posix_fallocate(fd, static_cast<off_t>(done), static_cast<off_t>(step));
+    if (rc == 0) done += step;
+    if (rc == EINTR) rc = 0;
+  }
   if (rc == 0) return absl::OkStatus();
   if (rc == ENOSPC || rc == EFBIG) {
     struct statvfs fs {};
@@ -123,6 +129,23 @@ absl::Status write_header(int fd, const std::string& path, const HeaderFields& h
   const ssize_t n = pwrite(fd, &header, sizeof(header), 0);
   if (n == static_cast<ssize_t>(sizeof(header))) return absl::OkStatus();
   return errno_status(n < 0 ? errno : EIO, "write", path);
+}
+
+// The policies are there before the name is: nobody ever attaches a segment without them.
+absl::Status write_policies(int fd, const std::string& path, const HeaderFields& header,
+                            const SegmentSpec& spec) {
+  if (spec.policies.empty()) return absl::OkStatus();
+  std::vector<PolicyRecord> records(header.max_policies);
+  Registry registry(records.data(), header.max_policies, -1);
+  for (const SpecPolicy& policy : spec.policies) {
+    const auto number = registry.add(policy.name, policy.words, policy.text);
+    if (!number.ok()) return number.status();
+  }
+  const size_t size = spec.policies.size() * sizeof(PolicyRecord);
+  const Section& section = header.sections[0];  // as laid out by plan()
+  const ssize_t n = pwrite(fd, records.data(), size, static_cast<off_t>(section.offset));
+  if (n == static_cast<ssize_t>(size)) return absl::OkStatus();
+  return errno_status(n < 0 ? errno : EIO, "write the policies", path);
 }
 
 absl::Status set_access(int fd, const std::string& path, const SegmentSpec& spec,
@@ -231,6 +254,7 @@ absl::StatusOr<FileDescriptor> create_segment_file(const std::string& path,
   const int fd = file->get();
   absl::Status status = allocate(fd, path, header.total_size);
   if (status.ok()) status = write_header(fd, path, header);
+  if (status.ok()) status = write_policies(fd, path, header, spec);
   if (status.ok()) status = set_access(fd, path, spec, access);
   if (status.ok()) {
     status = spec.replace ? publish_over(fd, path, temporary) : publish(fd, path, temporary);

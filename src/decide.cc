@@ -78,16 +78,18 @@ class Call {
   // Judged at the time that the slowest clock may still show, so that no process re-admits a burst
   // that another one's reclaim forgot.
   uint64_t debt(const shm::Slot& slot) const noexcept {
-    Quota quota;
+    constexpr uint64_t kMost = ~uint64_t{0} - 1;
     const uint16_t number = shm::id_policy(slot.id);
-    if (number == policy_) {
-      quota = quota_;
-    } else if (!read_quota(engine_->registry, number, quota)) {
-      return 0;  // no such policy: the slot is garbage
+    Quota quota;
+    if (!quota_for(number, quota)) return engine_->registry.version(number) == 0 ? 0 : kMost;
+    // Judged again by a clock read after the word: to a call that was stopped every newer word
+    // looks impossible.
+    if (is_garbage(slot.word, quota, at_.now_ns) &&
+        is_garbage(slot.word, quota, engine_->clock.now())) [[unlikely]] {
+      return 0;
     }
-    if (is_garbage(slot.word, quota, at_.now_ns)) return 0;
     const Instant then = instant(quota, saturating_add(at_.now_ns, -kClockSkewNs));
-    return std::min(brim::debt(slot.word, then, quota), ~uint64_t{0} - 1);
+    return std::min(brim::debt(slot.word, then, quota), kMost);
   }
 
   Word tentative() noexcept { return engine_->segment->next_tentative(at_.now_ns); }
@@ -119,6 +121,13 @@ class Call {
   }
 
  private:
+  // False for a policy that was never defined, or can not be read.
+  bool quota_for(uint16_t number, Quota& quota) const noexcept {
+    if (number != policy_) return read_quota(engine_->registry, number, quota);
+    quota = quota_;
+    return true;
+  }
+
   const Engine* engine_;
   std::string_view key_;
   uint64_t id_;
@@ -215,7 +224,10 @@ bool lower(const Engine& engine, uint16_t policy, std::string_view key, uint32_t
   const Located located = locate(engine, policy, key);
   Call<Rule> call(engine, policy, located.id, key, cost);
   if (engine.read_only || !call.begin(engine.clock.now())) return false;
-  if (engine.table.update(located.probe, located.id, call) != Outcome::kDecided) return false;
+  if (engine.table.update(located.probe, located.id, call) != Outcome::kDecided) {
+    engine.counters.add(policy, PolicyCounter::kUnavailable);
+    return false;
+  }
   if (!call.changed()) return false;
   engine.counters.add(policy, PolicyCounter::kRefunded, call.given_back());
   return true;
@@ -232,15 +244,18 @@ Decision PolicyHandle::try_acquire(std::string_view key, uint32_t cost) const no
 Decision PolicyHandle::try_acquire_at(int64_t now_ns, std::string_view key,
                                       uint32_t cost) const noexcept {
   if (engine_ == nullptr) return unavailable(Reason::kNoPolicy, true);
-  return acquire(*engine_, number_, locate(*engine_, number_, key), key, cost, now_ns);
+  constexpr int64_t kLast = int64_t{1} << 60;  // a token clock read there still fits a word
+  return acquire(*engine_, number_, locate(*engine_, number_, key), key, cost,
+                 std::min(now_ns, kLast));
 }
 
 void PolicyHandle::try_acquire_batch(std::span<const std::string_view> keys,
                                      std::span<Decision> out) const noexcept {
   constexpr size_t kChunk = 16;  // about as many cache misses as a core keeps in flight
   std::array<Located, kChunk> located;
-  for (size_t start = 0; start < keys.size(); start += kChunk) {
-    const size_t count = std::min(kChunk, keys.size() - start);
+  const size_t total = std::min(keys.size(), out.size());
+  for (size_t start = 0; start < total; start += kChunk) {
+    const size_t count = std::min(kChunk, total - start);
     if (engine_ == nullptr) {
       std::fill_n(out.begin() + static_cast<ptrdiff_t>(start), count,
                   unavailable(Reason::kNoPolicy, true));

@@ -94,13 +94,34 @@ absl::Status check_stored(const Options& options, const shm::Segment& segment) {
   return absl::OkStatus();
 }
 
+// The spec with the policies compiled as of now. REQUIRES: check_options() is ok.
+shm::SegmentSpec spec_with_policies(const Options& options) {
+  shm::SegmentSpec spec = spec_for(options);
+  const int64_t now = clock_for(options)->now();
+  for (const NamedPolicy& policy : options.policies) {
+    const bool again = std::any_of(spec.policies.begin(), spec.policies.end(),
+                                   [&](const auto& known) { return known.name == policy.name; });
+    if (again) continue;  // the same text twice is no contradiction; see check_options
+    const Policy parsed = *parse_policy(policy.text);
+    spec.policies.push_back({policy.name, policy_words(compile(parsed, now)), policy_text(parsed)});
+  }
+  return spec;
+}
+
 // What can be refused before a segment is made for it.
-absl::Status check_options(const Options& options) {
+absl::Status check_options(std::string_view name, const Options& options) {
+  if (auto path = shm::segment_path(name); !path.ok()) return path.status();
   if (absl::StatusOr<Clock> clock = clock_for(options); !clock.ok()) return clock.status();
   for (const NamedPolicy& policy : options.policies) {
     if (absl::Status status = check_policy_name(policy.name); !status.ok()) return status;
-    if (absl::StatusOr<Policy> parsed = parse_policy(policy.text); !parsed.ok()) {
-      return parsed.status();
+    const absl::StatusOr<Policy> parsed = parse_policy(policy.text);
+    if (!parsed.ok()) return parsed.status();
+    for (const NamedPolicy& other : options.policies) {
+      if (&other == &policy) break;
+      if (other.name != policy.name || *parse_policy(other.text) == *parsed) continue;
+      return absl::InvalidArgumentError(cat("invalid_option: policy '", policy.name,
+                                            "' is given twice, as '", other.text, "' and as '",
+                                            policy.text, "'"));
     }
   }
   return absl::OkStatus();
@@ -114,13 +135,27 @@ absl::StatusOr<std::shared_ptr<shm::Segment>> attach_or_create(std::string_view 
   for (int round = 0; round < 8; ++round) {
     auto attached = shm::Segment::attach(name, access);
     if (!absl::IsNotFound(attached.status())) return attached;
-    auto created = shm::Segment::create(name, spec_for(options), access);
+    auto created = shm::Segment::create(name, spec_with_policies(options), access);
     if (!absl::IsAlreadyExists(created.status()) && !absl::IsNotFound(created.status())) {
       return created;
     }
     last = created.status();
   }
   return last;
+}
+
+// The number of the policy called `name` if it means `policy`, AlreadyExists if it means something
+// else, NotFound if there is none.
+absl::StatusOr<uint16_t> find_policy(const std::shared_ptr<Engine>& engine, std::string_view name,
+                                     const Policy& policy) {
+  const int found = engine->registry.find(name);
+  if (found < 0) return absl::NotFoundError("policy_not_found");
+  const auto number = static_cast<uint16_t>(found);
+  Quota stored{};
+  if (read_quota(engine->registry, number, stored) && policy_of(stored) == policy) return number;
+  return absl::AlreadyExistsError(
+      cat("policy_mismatch: policy '", name, "' of segment ", engine->segment->path(), " is '",
+          policy_text(policy_of(stored)), "', asked for '", policy_text(policy), "'"));
 }
 
 // The engine over an attached segment, with the options' policies defined.
@@ -149,7 +184,7 @@ absl::StatusOr<Limiter> finish_open(absl::StatusOr<std::shared_ptr<shm::Segment>
 }  // namespace
 
 absl::StatusOr<Limiter> Limiter::open(std::string_view name, const Options& options) {
-  if (absl::Status status = check_options(options); !status.ok()) return status;
+  if (absl::Status status = check_options(name, options); !status.ok()) return status;
   absl::StatusOr<shm::Access> access = access_for(options, false);
   if (!access.ok()) return access.status();
   return finish_open(attach_or_create(name, options, *access), options,
@@ -157,10 +192,10 @@ absl::StatusOr<Limiter> Limiter::open(std::string_view name, const Options& opti
 }
 
 absl::StatusOr<Limiter> Limiter::create(std::string_view name, const Options& options) {
-  if (absl::Status status = check_options(options); !status.ok()) return status;
+  if (absl::Status status = check_options(name, options); !status.ok()) return status;
   absl::StatusOr<shm::Access> access = access_for(options, false);
   if (!access.ok()) return access.status();
-  return finish_open(shm::Segment::create(name, spec_for(options), *access), options,
+  return finish_open(shm::Segment::create(name, spec_with_policies(options), *access), options,
                      [](std::shared_ptr<Engine> e) { return Limiter(std::move(e)); });
 }
 
@@ -207,20 +242,19 @@ absl::StatusOr<PolicyHandle> Limiter::define(std::string_view name, std::string_
     return absl::FailedPreconditionError(
         cat("read_only: segment ", engine_->segment->path(), " is attached read-only"));
   }
+  // Without the lock first: a policy that is there needs no writer, and a stopped one bars nobody.
+  if (auto known = find_policy(engine_, name, *policy); !absl::IsNotFound(known.status())) {
+    if (!known.ok()) return known.status();
+    return PolicyHandle(engine_, *known, std::string(name));
+  }
   const auto lock = engine_->registry.lock();
   if (!lock.held()) {
     return absl::UnavailableError(
         cat("lock_failed: flock on ", engine_->segment->path(), ": ", strerror(errno)));
   }
-  if (const int number = engine_->registry.find(name); number >= 0) {
-    Quota stored{};
-    const auto existing = static_cast<uint16_t>(number);
-    if (read_quota(engine_->registry, existing, stored) && policy_of(stored) == *policy) {
-      return PolicyHandle(engine_, existing, std::string(name));
-    }
-    return absl::AlreadyExistsError(
-        cat("policy_mismatch: policy '", name, "' of segment ", engine_->segment->path(), " is '",
-            policy_text(policy_of(stored)), "', asked for '", policy_text(*policy), "'"));
+  if (auto known = find_policy(engine_, name, *policy); !absl::IsNotFound(known.status())) {
+    if (!known.ok()) return known.status();
+    return PolicyHandle(engine_, *known, std::string(name));
   }
   const Quota quota = compile(*policy, engine_->clock.now());
   absl::StatusOr<uint16_t> number =

@@ -30,7 +30,7 @@ enum class Reason : uint8_t {
 };
 
 struct Decision {
-  int64_t retry_after_ns = 0;  // 0 if admitted; least wait after which this request would pass
+  int64_t retry_after_ns = 0;  // 0 if admitted; else least wait after which this request would pass
   int64_t reset_after_ns = 0;  // until the key is idle, that is as if never seen
   uint32_t remaining = 0;      // largest cost that would pass right after this call
   Verdict verdict = Verdict::kDenied;

@@ -67,7 +67,7 @@ struct Options {
   const std::atomic<int64_t>* manual_clock_ns = nullptr;  // REQUIRED with ClockKind::kManual
 
   // Access.
-  uint32_t mode = 0600;    // exactly this, whatever the umask; 0600 or 0660
+  uint32_t mode = 0600;    // exactly this, whatever the umask; 0600, 0640 or 0660
   std::string group = {};  // group that owns a 0660 segment, and that attachers trust
   int64_t owner_uid = -1;  // trust a segment of this user besides one's own and root's
   bool replace = false;    // create() only: take the name over from a damaged or unwanted segment
@@ -100,7 +100,7 @@ class PolicyHandle {
   Decision try_acquire_at(int64_t now_ns, std::string_view key, uint32_t cost = 1) const noexcept;
 
   // Decides keys[i] into out[i], one permit each, with the cache misses of the keys overlapped.
-  // REQUIRES: out.size() >= keys.size(). Each key is decided by itself.
+  // As many as both spans hold. Each key is decided by itself.
   void try_acquire_batch(std::span<const std::string_view> keys,
                          std::span<Decision> out) const noexcept;
 
@@ -108,7 +108,8 @@ class PolicyHandle {
   Decision peek(std::string_view key, uint32_t cost = 0) const noexcept;
 
   // Gives back up to `cost` permits; what has flowed back already is void. Returns false if the
-  // key had no debt (nothing to give back) or the segment is read-only.
+  // key had no debt (nothing to give back), the segment is read-only, or brim could not do it
+  // (counted as unavailable).
   bool refund(std::string_view key, uint32_t cost = 1) const noexcept;
 
   // Forgets the key's debt under this policy. Returns false if there was none.
@@ -154,7 +155,7 @@ class Limiter {
   absl::StatusOr<PolicyHandle> define(std::string_view name, std::string_view text) const;
 
   // False once the name was removed or taken by another segment (an operator's rm, logind's
-  // RemoveIPC): this process then counts apart from newcomers. One fstat; not for the hot path.
+  // RemoveIPC): this process then counts apart from newcomers. One stat; not for the hot path.
   bool linked() const;
 
   const std::string& name() const;

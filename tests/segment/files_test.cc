@@ -130,7 +130,7 @@ TEST(F09, ModesThatLetOthersIn) {
   const TempDir directory;
   const std::string path = directory.file("seg");
   ASSERT_TRUE(Limiter::create(path, small_options()).ok());
-  for (const mode_t mode : {0666, 0606, 0604, 0602, 0601, 0777}) {
+  for (const mode_t mode : {0666u, 0606u, 0604u, 0602u, 0601u, 0777u}) {
     SCOPED_TRACE(octal_mode(mode));
     ASSERT_EQ(chmod(path.c_str(), mode), 0);
     expect_all_refuse(path, "segment_unsafe_mode");
@@ -198,7 +198,7 @@ TEST(F09, GroupMembersShareASegment) {
 TEST(F09, CreatedModeIsTheOneAskedFor) {
   const TempDir directory;
   const group* const found = getgrnam("users");
-  for (const mode_t mask : {0, 0777, 0022}) {
+  for (const mode_t mask : {0u, 0777u, 0022u}) {
     for (const uint32_t mode : {0600u, 0640u, 0660u}) {
       SCOPED_TRACE(cat("umask ", octal_mode(mask), " mode ", octal_mode(mode)));
       const std::string path = directory.file(cat("s", mask, "-", mode));

@@ -112,7 +112,9 @@ TEST(Names, ShownExactlyOrCutWithAFlag) {
     ASSERT_EQ(shown.size(), wanted.size());
     for (const auto& [name, length] : wanted) {
       const auto [first, last] = shown.equal_range(name);
-      EXPECT_TRUE(std::any_of(first, last, [&](const auto& s) { return s.second == length; }));
+      EXPECT_TRUE(std::any_of(first, last, [wanted_length = length](const auto& s) {
+        return s.second == wanted_length;
+      }));
     }
   }
 }

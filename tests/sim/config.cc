@@ -191,6 +191,7 @@ Config draw_config(uint64_t seed) {
 
 void populate(const Config& config, Rng& rng) {
   ghost.reset(config.groups, config.limit, config.evicts, config.skew);
+  ghost.expect_corrupt_words(config.corrupt);
   for (uint32_t p = 0; p < kPolicies; ++p) {
     ghost.set_rate(p, make_rate(kShapes[p].limit, static_cast<uint64_t>(kShapes[p].period_ns),
                                 config.burst[p]));

@@ -115,6 +115,9 @@ class Ghost {
   const Window& window(uint32_t key) const { return keys_[key].window; }
   const Rate& rate_of(uint64_t id) const { return rates_[shm::id_policy(id) % kPolicies]; }
   int64_t skew() const { return skew_; }
+  // In runs with planted corrupt words the ghost follows them: they are healed, never reclaimed.
+  bool has_corrupt_words() const { return corrupt_; }
+  void expect_corrupt_words(bool expected) { corrupt_ = expected; }
   uint64_t reach_in_use() const;
   // Index of the n-th slot of the window.
   uint32_t slot_of(const Window& window, uint32_t n) const;
@@ -157,6 +160,7 @@ class Ghost {
   bool evicts_ = false;
   bool allow_virgin_ = false;
   int64_t skew_ = 0;
+  bool corrupt_ = false;
   Rate rates_[kPolicies];
   Key keys_[kMaxKeys];
   Stats stats_;

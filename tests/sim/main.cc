@@ -22,7 +22,8 @@ constexpr const char* kUsage =
     "  --first SEED       begin with this seed (1)\n"
     "  --seed SEED        replay one run and print its steps\n"
     "  --mutant-expected  exit 0 if a violation is found, 1 if none\n"
-    "  --weak NAME        same-nonce, wrap-nonce, stale-ceiling, no-grace: a weakened caller;\n"
+    "  --weak NAME        same-nonce, wrap-nonce, stale-ceiling,\n"
+    "                     stale-garbage, no-grace: a weakened caller;\n"
     "                     allow-virgin: do not report virgin slots that come back\n";
 
 struct Options {
@@ -38,11 +39,9 @@ bool set_weakness(const char* name, Weakness& weakness) {
   const struct {
     const char* name;
     bool* flag;
-  } all[] = {{"same-nonce", &weakness.same_nonce},
-             {"wrap-nonce", &weakness.wrap_nonce},
-             {"stale-ceiling", &weakness.stale_ceiling},
-             {"no-grace", &weakness.no_grace},
-             {"allow-virgin", &weakness.allow_virgin}};
+  } all[] = {{"same-nonce", &weakness.same_nonce},       {"wrap-nonce", &weakness.wrap_nonce},
+             {"stale-ceiling", &weakness.stale_ceiling}, {"stale-garbage", &weakness.stale_garbage},
+             {"no-grace", &weakness.no_grace},           {"allow-virgin", &weakness.allow_virgin}};
   for (const auto& each : all) {
     if (std::strcmp(name, each.name) == 0) return *each.flag = true;
   }

@@ -21,6 +21,7 @@ struct Weakness {
   bool same_nonce = false;     // every tentative of one ms is the same word
   bool wrap_nonce = false;     // a process has two tentative values
   bool stale_ceiling = false;  // a word is judged corrupt by an old reading of the clock
+  bool stale_garbage = false;  // the same, of another key's word
   bool no_grace = false;       // a foreign slot is idle at one's own time, skew or not
   bool allow_virgin = false;   // do not report the cause, wait for the effect
 };
@@ -61,9 +62,19 @@ class SimCall {
   int64_t now_ns() const { return op_->now; }
 
   uint64_t debt(const shm::Slot& slot) const {
-    op_->judged = op_->now;
-    const int64_t grace = weakness_->no_grace ? 0 : ghost.skew();
     const Quota& other = quotas_[shm::id_policy(slot.id)];
+    // The keys that only fill slots hold words that no caller could have written.
+    const bool filler = (slot.id & shm::kFingerprintMask) >= kForeignFingerprint;
+    const auto garbage = [&](int64_t now) {
+      return !filler && slot.word > highest_word(instant(other, now + ghost.skew()), other);
+    };
+    op_->judged = op_->now;
+    if (garbage(op_->now)) {
+      if (weakness_->stale_garbage) return 0;
+      world.point();
+      if (garbage(world.read_clock()) && !ghost.has_corrupt_words()) return 0;
+    }
+    const int64_t grace = weakness_->no_grace ? 0 : ghost.skew();
     return brim::debt(slot.word, instant(other, op_->now - grace), other);
   }
 

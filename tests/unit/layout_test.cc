@@ -43,7 +43,7 @@ static_assert(offsetof(SegmentHeader, next_attach_id) == 1088);
 static_assert(offsetof(SegmentHeader, flags) == 1152);
 static_assert(offsetof(Section, offset) == 8 && offsetof(Section, count) == 16);
 static_assert(offsetof(PolicyCopy, text) == 256);
-static_assert(offsetof(Attachment, start_time) == 8 && offsetof(Attachment, attached_ns) == 24);
+static_assert(offsetof(Attachment, pid_namespace) == 16 && offsetof(Attachment, attached_ns) == 24);
 static_assert(offsetof(NameEntry, length) == 8);
 static_assert(alignof(PolicyRecord) == 64 && alignof(Attachment) == 64);
 
@@ -56,7 +56,7 @@ static_assert(static_cast<int>(SectionType::kNames) == 5);
 static_assert(kHashSipHash == 1 && kHashXxh3 == 2);
 static_assert(kOnFullEvict == 1 && kOnFullAllow == 2 && kOnFullDeny == 3);
 static_assert(static_cast<int>(Event::kProbeLength0) == 16 && kEvents == 64);
-static_assert(static_cast<int>(PolicyCounter::kRefunded) == 4 && kPolicyCounters == 8);
+static_assert(static_cast<int>(PolicyCounter::kRefunded) == 4 && kPolicyCounters == 16);
 static_assert(kWordKind == 0 && kWordT0 == 1 && kWordV0 == 2 && kWordCapacity == 7 &&
               kWordCapacityMax == 8 && kWordLimit == 13 && kWordPeriod == 14);
 
@@ -77,7 +77,7 @@ TEST(Layout, IdsPackPolicyAndFingerprint) {
 TEST(Layout, StripesAreWholeLines) {
   for (const uint32_t policies : {1u, 2u, 64u, kMaxPolicies}) {
     EXPECT_EQ(stripe_bytes(policies) % 64, 0u);
-    EXPECT_EQ(stripe_bytes(policies), 8 * (64 + 8 * size_t{policies}));
+    EXPECT_EQ(stripe_bytes(policies), 8 * (64 + 16 * size_t{policies}));
   }
 }
 
