@@ -4,6 +4,7 @@
 //   floor   what no design can avoid: hash the key, read the time-stamp counter, touch one line of
 //           a table of the same size, one locked 16-byte compare-and-swap (none when refused)
 //   brim    PolicyHandle::try_acquire;  brim-batch: try_acquire_batch of 64
+//   parts   the sum of those four, each measured alone with its data in the cache
 //   mutex   Boost.Interprocess: one mutex, one unordered map, the same GCRA, hash and clock
 //
 //   bench_decide [--keys 1,1000,...] [--rounds N] [--hash siphash|xxh3] [--no-peer] [--huge]
@@ -186,17 +187,40 @@ class MutexMap {
   Map* map_;
 };
 
+// The parts one by one, in the same rounds as the rest: their sum is the measure of a decision
+// whose line is in the cache.
+std::vector<Contender> make_parts(const Settings& settings) {
+  alignas(64) static shm::Pair slot;
+  static constexpr uint8_t kSecret[192] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  const HashSecret secret{1, 2, settings.xxh3, kSecret};
+  const auto loop = [](auto body) {
+    return [body](const Keys& keys, uint64_t n, uint64_t) {
+      uint64_t sum = 0;
+      for (uint64_t i = 0; i < n; ++i) sum += body(keys[0]);
+      return sum;
+    };
+  };
+  return {{"hash", loop([secret](std::string_view key) { return hash_key(secret, key).low; })},
+          {"clock", loop([](std::string_view) { return static_cast<uint64_t>(tsc_now_ns()); })},
+          {"line", loop([](std::string_view) { return shm::load128(&slot).high; })},
+          {"swap", loop([](std::string_view) {
+             shm::Pair seen = slot;
+             return uint64_t{shm::cas128(&slot, seen, {seen.low, seen.high + 1})};
+           })}};
+}
+
 void print_row(const char* verdict, uint64_t keys, int processes, const std::vector<double>& ns,
                bool peer) {
+  const double parts = ns[3] + ns[4] + ns[5] + (*verdict == 'a' ? ns[6] : 0);
   std::printf("%-8s %9llu %5d %8.1f %8.1f %8.1f", verdict, static_cast<unsigned long long>(keys),
               processes, ns[0], ns[1], ns[2]);
   if (peer) {
-    std::printf(" %8.1f", ns[3]);
+    std::printf(" %8.1f", ns[7]);
   } else {
     std::printf(" %8s", "-");
   }
-  std::printf("   %6.2f %8.2f", ns[1] / ns[0], ns[1] / ns[2]);
-  if (peer) std::printf(" %10.1f", ns[3] / ns[1]);
+  std::printf(" %8.1f   %6.2f %8.2f %8.2f", parts, ns[1] / parts, ns[1] / ns[0], ns[1] / ns[2]);
+  if (peer) std::printf(" %10.1f", ns[7] / ns[1]);
   std::printf("\n");
   std::fflush(stdout);
 }
@@ -204,10 +228,10 @@ void print_row(const char* verdict, uint64_t keys, int processes, const std::vec
 void run_all(const Settings& settings) {
   std::printf("hash %s, clock %s, medians of %d interleaved rounds, ns per decision and process\n",
               settings.xxh3 ? "xxh3" : "siphash", Clock::automatic().name(), settings.rounds);
-  std::printf("%-8s %9s %5s %8s %8s %8s %8s   %6s %8s %10s\n", "verdict", "keys", "procs", "floor",
-              "brim", "batch", "mutex", "brim/", "brim/", "mutex/");
-  std::printf("%-8s %9s %5s %8s %8s %8s %8s   %6s %8s %10s\n", "", "", "", "", "", "", "", "floor",
-              "batch", "brim");
+  std::printf("%-8s %9s %5s %8s %8s %8s %8s %8s   %6s %8s %8s %10s\n", "verdict", "keys", "procs",
+              "floor", "brim", "batch", "mutex", "parts", "brim/", "brim/", "brim/", "mutex/");
+  std::printf("%-8s %9s %5s %8s %8s %8s %8s %8s   %6s %8s %8s %10s\n", "", "", "", "", "", "", "",
+              "", "parts", "floor", "batch", "brim");
   for (const uint64_t count : settings.keys) {
     const Keys keys(count);
     for (const bool refused : {false, true}) {
@@ -220,6 +244,7 @@ void run_all(const Settings& settings) {
           {"floor", [&](const Keys& k, uint64_t n, uint64_t s) { return floor.run(k, n, s); }},
           {"brim", [&](const Keys& k, uint64_t n, uint64_t s) { return brim.single(k, n, s); }},
           {"batch", [&](const Keys& k, uint64_t n, uint64_t s) { return brim.batch(k, n, s); }}};
+      for (const Contender& part : make_parts(settings)) contenders.push_back(part);
       if (peer) {
         contenders.push_back(
             {"mutex", [&](const Keys& k, uint64_t n, uint64_t s) { return mutex->run(k, n, s); }});

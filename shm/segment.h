@@ -2,8 +2,9 @@
 // One mapped segment: created whole or not at all, attached only after every field was checked.
 //
 // Creation builds the segment in an unnamed file and gives it its name last [E1]: there is no
-// half-made state, a killed creator leaves nothing, and of two creators one wins.
-// Boost.Interprocess maps the memory; its managed segments and mutexes are not used: its
+// half-made state, its policies are there before its name is, a killed creator leaves nothing (on a
+// file system without O_TMPFILE, or when replacing: a file .brim-new-*), and of two creators one
+// wins. Boost.Interprocess maps the memory; its managed segments and mutexes are not used: its
 // open_or_create waits 300 s for a dead creator, and its mutexes never recover from a dead holder.
 #ifndef BRIM_SHM_SEGMENT_H_
 #define BRIM_SHM_SEGMENT_H_

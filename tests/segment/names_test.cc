@@ -199,7 +199,8 @@ TEST(Names, NeverAMixUnderTraffic) {
   ASSERT_TRUE(inspector.ok()) << inspector.status();
   size_t shown = 0;
   size_t torn = 0;
-  for (int round = 0; round < 20000; ++round) {
+  // The writer may take a while to start.
+  for (int round = 0; round < 20000 || (shown < 1000 && round < 50000000); ++round) {
     inspector->for_each_key([&](const KeyInfo& key) {
       if (!key.has_name) return true;
       ++shown;
