@@ -54,14 +54,13 @@ int64_t wall_now_ns() noexcept;
 
 inline int64_t tsc_now_ns() noexcept {
 #if defined(__x86_64__)
-  const internal::ClockAnchors& anchors = internal::clock_anchors;
+  // Volatile: each field is loaded once, in this order, whatever a handler does in between.
+  const volatile internal::ClockAnchors& anchors = internal::clock_anchors;
   const uint32_t current = anchors.current;
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  const internal::ClockAnchor& anchor = anchors.copy[current & 1];
+  const volatile internal::ClockAnchor& anchor = anchors.copy[current & 1];
   const uint64_t elapsed = __rdtsc() - anchor.tsc;
   if (elapsed < anchor.life_ticks) [[likely]] {
     const int64_t now = anchor.ns + static_cast<int64_t>((elapsed * anchor.ns_per_tick) >> 32);
-    std::atomic_signal_fence(std::memory_order_seq_cst);
     if (anchors.current == current) [[likely]]
       return now;
   }
