@@ -102,7 +102,7 @@ stage_tsan() {  # without address randomisation, which gcc 12's runtime can not 
 stage_release() {  # optimised, with link-time optimisation and without assertions
   configure build-ci-release -Dbuildtype=release -Db_lto=true \
     "-Dprefix=${PWD}/build-ci-release/prefix" -Dlibdir=lib &&
-    run_suites build-ci-release --suite unit --suite segment --suite tools --suite prefork
+    run_suites build-ci-release --suite unit --suite prefork
 }
 
 stage_install() {  # a user of the installed library needs nothing but pkg-config
