@@ -28,6 +28,7 @@
 #include "src/base/check.h"
 #include "src/base/clock.h"
 #include "src/base/text.h"
+#include "src/compile.h"
 #include "src/hash.h"
 #include "src/policy_words.h"
 
@@ -143,7 +144,9 @@ class MutexMap {
         memory_(ipc::create_only, name_.c_str(), (size_t{64} << 20) + keys.count() * 160) {
     ipc::shared_memory_object::remove(name_.c_str());
     secret_ = {1, 2, settings.xxh3, reinterpret_cast<const uint8_t*>(name_secret_)};
-    quota_ = compile(*parse_policy(spent ? kSpent : kGenerous), monotonic_now_ns());
+    quota_ = quota_from(
+        *compile(*parse_policy(spent ? kSpent : kGenerous), {monotonic_now_ns(), wall_now_ns()}),
+        0);
     mutex_ = memory_.construct<ipc::interprocess_mutex>(ipc::anonymous_instance)();
     map_ = memory_.construct<Map>(ipc::anonymous_instance)(
         keys.count() * 2, Identity(), std::equal_to<Key>(), memory_.get_segment_manager());
@@ -172,9 +175,9 @@ class MutexMap {
     const Instant at = instant(quota_, tsc_usable() ? tsc_now_ns() : monotonic_now_ns());
     const ipc::scoped_lock<ipc::interprocess_mutex> hold(*mutex_);
     Word& word = map_->try_emplace(Key(hash.low, hash.high), kEmptyWord).first->second;
-    const Word next = step(word, at, quota_, 1);
-    const Decision told = decide(word, next, at, quota_, 1);
-    word = next;
+    const Step taken = step(word, at, quota_, 1);
+    const Decision told = decide(word, taken, at, quota_, 1);
+    word = taken.next;
     return told;
   }
 

@@ -9,6 +9,7 @@
 #include "shm/counters.h"
 #include "src/algo/step.h"
 #include "src/base/clock.h"
+#include "src/compile.h"
 #include "src/hash.h"
 #include "src/policy_words.h"
 
@@ -55,22 +56,24 @@ void BM_Cas128(benchmark::State& state) {
 }
 BENCHMARK(BM_Cas128);
 
+Quota quota_of(const char* text) { return quota_from(*compile(*parse_policy(text), {}), 0); }
+
 void BM_TokenClock(benchmark::State& state) {
-  const Quota quota = compile(*parse_policy("100/m"), 0);
+  const Quota quota = quota_of("100/m");
   int64_t now = 1;
   for (auto _ : state) benchmark::DoNotOptimize(token_clock(quota, now += 1000));
 }
 BENCHMARK(BM_TokenClock);
 
 void BM_StepAndDecision(benchmark::State& state) {
-  const Quota quota = compile(*parse_policy("4000000000/y"), 0);
+  const Quota quota = quota_of("4000000000/y");
   int64_t now = 1;
   Word word = kEmptyWord;
   for (auto _ : state) {
     const Instant at = instant(quota, now += 1000);
-    const Word next = step(word, at, quota, 1);
-    benchmark::DoNotOptimize(decide(word, next, at, quota, 1));
-    word = next;
+    const Step taken = step(word, at, quota, 1);
+    benchmark::DoNotOptimize(decide(word, taken, at, quota, 1));
+    word = taken.next;
   }
 }
 BENCHMARK(BM_StepAndDecision);

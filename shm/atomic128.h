@@ -22,6 +22,7 @@
 #include <cpuid.h>
 #include <emmintrin.h>
 
+#include "shm/schedule_point.h"
 #include "src/base/uint128.h"
 
 #if defined(__SANITIZE_THREAD__)
@@ -53,11 +54,13 @@ inline bool cpu_supported() noexcept {
 // The sanitizer understands the builtins and is blind to assembly. Its load writes: tests that
 // read a PROT_READ mapping skip themselves in this build.
 inline Pair load128(const Pair* pair) noexcept {
+  BRIM_SCHEDULE_POINT();
   const uint128 v = __atomic_load_n(reinterpret_cast<const uint128*>(pair), __ATOMIC_SEQ_CST);
   return {static_cast<uint64_t>(v), static_cast<uint64_t>(v >> 64)};
 }
 
 inline bool cas128(Pair* pair, Pair& expected, Pair desired) noexcept {
+  BRIM_SCHEDULE_POINT();
   uint128 e = static_cast<uint128>(expected.high) << 64 | expected.low;
   const uint128 d = static_cast<uint128>(desired.high) << 64 | desired.low;
   const bool done = __atomic_compare_exchange_n(reinterpret_cast<uint128*>(pair), &e, d, false,
@@ -70,6 +73,7 @@ inline bool cas128(Pair* pair, Pair& expected, Pair desired) noexcept {
 
 // Acquire, as every x86 load; pairs with cas128 [E2]. Carries: the slot, nothing else.
 inline Pair load128(const Pair* pair) noexcept {
+  BRIM_SCHEDULE_POINT();
   __m128i v;
   asm volatile("movdqa %1, %0" : "=x"(v) : "m"(*pair) : "memory");
   Pair result;
@@ -79,6 +83,7 @@ inline Pair load128(const Pair* pair) noexcept {
 
 // Sequentially consistent [E2]. On failure `expected` holds what was found.
 inline bool cas128(Pair* pair, Pair& expected, Pair desired) noexcept {
+  BRIM_SCHEDULE_POINT();
   bool done;
   asm volatile("lock cmpxchg16b %0"
                : "+m"(*pair), "=@ccz"(done), "+a"(expected.low), "+d"(expected.high)
@@ -91,6 +96,7 @@ inline bool cas128(Pair* pair, Pair& expected, Pair desired) noexcept {
 
 // One half. Relaxed would do: what is decided on is loaded again by load128.
 inline uint64_t load_low(const Pair* pair) noexcept {
+  BRIM_SCHEDULE_POINT();
   return __atomic_load_n(&pair->low, __ATOMIC_ACQUIRE);
 }
 

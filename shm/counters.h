@@ -26,7 +26,7 @@ inline struct rseq* thread_rseq() noexcept {
 inline bool add_on_cpu(uint64_t* counter, uint64_t amount, uint32_t cpu) noexcept {
   struct rseq* const area = thread_rseq();
   asm goto(
-      ".pushsection __rseq_cs, \"aw\"\n\t"
+      ".pushsection __rseq_cs, \"aw?\"\n\t"
       ".balign 32\n\t"
       "3:\n\t"
       ".long 0x0, 0x0\n\t"
@@ -40,7 +40,7 @@ inline bool add_on_cpu(uint64_t* counter, uint64_t amount, uint32_t cpu) noexcep
       "addq %[amount], %[counter]\n\t"
       "2:\n\t"
       "movq $0, %[descriptor]\n\t"  // the code may be unloaded before the next preemption
-      ".pushsection __rseq_failure, \"ax\"\n\t"
+      ".pushsection __rseq_failure, \"ax?\"\n\t"
       ".byte 0x0f, 0xb9, 0x3d\n\t"
       ".long 0x53053053\n\t"  // RSEQ_SIG
       "4:\n\t"

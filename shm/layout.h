@@ -10,7 +10,8 @@
 // is a valid empty table: a virgin slot is zero, an undefined policy is zero, a counter is zero.
 //
 // Slot, 16 bytes, aligned, four to a 64-byte line (a group):
-//     id    {policy number 12 | fingerprint 52}; 0 = virgin (never used), 1 = free (used once)
+//     id    {policy number 12 | part 3 | fingerprint 49}; 0 = virgin (never used), 1 = free (used
+//           once). A policy with several rates has a slot for each: its part.
 //     word  {tentative 1 | value 63}; see src/base/word.h
 // A slot changes only by a 16-byte compare-and-swap of both halves, so an update can not land on
 // a slot that has changed hands. The key's window is a fixed sequence of groups: home,
@@ -60,18 +61,24 @@ inline constexpr uint32_t kEndianTag = 0x01020304;
 inline constexpr uint32_t kSlotsPerGroup = 4;
 inline constexpr uint64_t kVirginId = 0;
 inline constexpr uint64_t kFreeId = 1;
-inline constexpr int kFingerprintBits = 52;
+inline constexpr int kFingerprintBits = 49;
+inline constexpr int kPolicyShift = 52;
 inline constexpr uint64_t kFingerprintMask = (uint64_t{1} << kFingerprintBits) - 1;
+inline constexpr uint32_t kMaxParts = 8;  // of a policy: rates, and the last for its bans
 inline constexpr uint32_t kMaxPolicies = 4096;
 inline constexpr uint32_t kMaxProbeLimit = 255;
 inline constexpr uint32_t kMaxAttachments = 65536;
+inline constexpr uint32_t kMaxOverrides = 1 << 20;
 inline constexpr uint64_t kMaxSlots = uint64_t{1} << 34;
 
-constexpr uint64_t make_id(uint16_t policy, uint64_t fingerprint) noexcept {
-  return uint64_t{policy} << kFingerprintBits | fingerprint;
+constexpr uint64_t make_id(uint16_t policy, uint64_t fingerprint, uint32_t part = 0) noexcept {
+  return uint64_t{policy} << kPolicyShift | uint64_t{part} << kFingerprintBits | fingerprint;
 }
 constexpr uint16_t id_policy(uint64_t id) noexcept {
-  return static_cast<uint16_t>(id >> kFingerprintBits);
+  return static_cast<uint16_t>(id >> kPolicyShift);
+}
+constexpr uint32_t id_part(uint64_t id) noexcept {
+  return static_cast<uint32_t>(id >> kFingerprintBits) & (kMaxParts - 1);
 }
 
 enum class SectionType : uint32_t {
@@ -81,10 +88,10 @@ enum class SectionType : uint32_t {
   kCounters = 3,     // counter stripes; element = one stripe
   kSlots = 4,        // Slot[4 * groups]
   kNames = 5,        // name entries, one a slot; element = name_stride bytes
-  // Reserved for later parts, each with one element a slot or a table of its own:
-  kCells = 6,        // window logs and leases
+  kCells = 6,        // window logs and leases, one element a slot: cells of 8 bytes (shm/cells.h)
+  kOverrides = 8,    // one element: key -> policy (shm/overrides.h)
+  // Reserved for later parts:
   kConsumption = 7,  // permits used since the last exchange with other nodes, and the shared hash
-  kOverrides = 8,    // key -> policy
   kAudit = 9,        // ring of changes made by tools
   kHotKeys = 10,     // sampled heavy hitters
 };
@@ -123,13 +130,14 @@ struct HeaderFields {
   uint64_t capacity;     // as asked for; the slot section holds the true count
   uint64_t group_count;  // prime
   uint32_t max_policies;
-  uint32_t name_bytes;    // text bytes kept a slot; 0: no names section
-  uint32_t stripe_count;  // counter stripes: [0, n-1) one a CPU, the last for everyone else
-  uint32_t reserved0;
+  uint32_t name_bytes;     // text bytes kept a slot; 0: no names section
+  uint32_t stripe_count;   // counter stripes: [0, n-1) one a CPU, the last for everyone else
+  uint32_t cells_per_key;  // 8-byte cells a slot has for window logs and leases
   uint8_t hash_key[16];
   uint8_t hash_secret[192];  // for XXH3
   Section sections[kMaxSections];
-  uint8_t reserved1[272];
+  uint64_t pid_namespace;  // inode, of the creator: holders of leases there can be proven dead
+  uint8_t reserved1[264];
 };
 static_assert(std::is_trivially_copyable_v<HeaderFields>);
 static_assert(offsetof(HeaderFields, total_size) == 32);
@@ -159,15 +167,16 @@ inline constexpr uint32_t kOnFullDeny = 3;
 
 // A policy's compiled words. Their meaning is layer 3's (src/policy_words.h); here they are a
 // message of fixed size that is replaced whole.
-inline constexpr size_t kPolicyWords = 32;
-inline constexpr size_t kPolicyTextBytes = 256;
+inline constexpr size_t kPartWords = 24;
+inline constexpr size_t kPolicyWords = (kMaxParts + 1) * kPartWords;  // parts, then the options
+inline constexpr size_t kPolicyTextBytes = 512;
 inline constexpr size_t kPolicyNameBytes = 48;
 
 struct PolicyCopy {
   std::atomic<uint64_t> words[kPolicyWords];
   std::atomic<uint64_t> text[kPolicyTextBytes / 8];  // canonical text, zero-terminated
 };
-static_assert(sizeof(PolicyCopy) == 512);
+static_assert(sizeof(PolicyCopy) == 2240);
 
 // version 0: never defined. A writer fills copy[(version + 1) & 1] and then stores version + 1, so
 // a reader that finds the same version before and after read one whole copy, and a writer killed
@@ -176,14 +185,14 @@ struct PolicyRecord {
   alignas(64) std::atomic<uint64_t> version;
   uint32_t reserved0[2];
   char name[kPolicyNameBytes];    // zero-terminated; fixed once version is 1
-  std::atomic<uint64_t> live[8];  // reserved: words that change alone (adaptive factor, enforced %)
+  std::atomic<uint64_t> live[8];  // reserved: words that change alone
   PolicyCopy copy[2];
   uint64_t reserved1[16];
 };
 static_assert(offsetof(PolicyRecord, name) == 16);
 static_assert(offsetof(PolicyRecord, live) == 64);
 static_assert(offsetof(PolicyRecord, copy) == 128);
-static_assert(sizeof(PolicyRecord) == 1280);
+static_assert(sizeof(PolicyRecord) == 4736);
 
 // Who is attached, for people and tools; correctness never depends on it.
 struct Attachment {
@@ -203,7 +212,9 @@ enum class PolicyCounter : uint32_t {
   kUnavailable = 2,
   kEvicted = 3,  // live keys of this policy that had to make room
   kRefunded = 4,
-  kShadowDenied = 5,  // reserved
+  kShadowDenied = 5,  // refused by the policy, admitted in shadow
+  kBarred = 6,        // refused because the key is banned (counted as denied too)
+  kExempt = 7,        // admitted or refused by an override, nothing counted
 };
 inline constexpr size_t kPolicyCounters = 16;  // the rest is reserved
 

@@ -6,7 +6,9 @@
 
 #include <cstring>
 
+#include "shm/cells.h"
 #include "shm/identity.h"
+#include "shm/overrides.h"
 #include "shm/segment.h"
 #include "src/base/clock.h"
 #include "src/base/text.h"
@@ -56,6 +58,13 @@ absl::Status check_spec(const SegmentSpec& spec) {
   }
   if (spec.on_full < kOnFullEvict || spec.on_full > kOnFullDeny) {
     return bad_option("on_full", spec.on_full, "1 (evict least), 2 (allow) or 3 (deny)");
+  }
+  if (spec.cells_per_key > kMaxCells || spec.cells_per_key % 2 != 0) {
+    return bad_option("cells_per_key", spec.cells_per_key,
+                      cat("an even number, at most ", kMaxCells));
+  }
+  if (spec.overrides > kMaxOverrides) {
+    return bad_option("overrides", spec.overrides, cat("at most ", kMaxOverrides));
   }
   if (spec.mode != 0600 && spec.mode != 0660 && spec.mode != 0640) {
     return absl::InvalidArgumentError(
@@ -212,6 +221,8 @@ absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec) {
   header.group_count = next_prime((spec.capacity + kSlotsPerGroup - 1) / kSlotsPerGroup);
   header.max_policies = spec.max_policies;
   header.name_bytes = spec.name_bytes;
+  header.cells_per_key = spec.cells_per_key;
+  header.pid_namespace = here.pid_namespace;
   const long cpus = sysconf(_SC_NPROCESSORS_CONF);
   header.stripe_count = spec.stripes != 0 ? spec.stripes
                                           : static_cast<uint32_t>(cpus < 1      ? 1
@@ -231,6 +242,13 @@ absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec) {
   layout.add(SectionType::kSlots, sizeof(AtomicSlot), slots, slots > 256 ? kPage : 64);
   if (spec.name_bytes != 0) {
     layout.add(SectionType::kNames, sizeof(NameEntry) + spec.name_bytes, slots, 64);
+  }
+  if (spec.cells_per_key != 0) {
+    layout.add(SectionType::kCells, sizeof(AtomicCell) * spec.cells_per_key, slots, 64);
+  }
+  if (spec.overrides != 0) {
+    layout.add(SectionType::kOverrides, kOverrideElementSize, override_elements(spec.overrides),
+               64);
   }
   header.total_size = layout.end();
   return header;
@@ -254,6 +272,9 @@ absl::Status check_header(const HeaderFields& header, uint64_t file_size, std::s
   if (header.name_bytes > 65520 || header.name_bytes % 8 != 0) {
     return corrupt(path, "name_bytes", header.name_bytes);
   }
+  if (header.cells_per_key > kMaxCells || header.cells_per_key % 2 != 0) {
+    return corrupt(path, "cells_per_key", header.cells_per_key);
+  }
   if (header.hash_kind != kHashSipHash && header.hash_kind != kHashXxh3) {
     return corrupt(path, "hash_kind", header.hash_kind);
   }
@@ -274,6 +295,8 @@ absl::Status check_header(const HeaderFields& header, uint64_t file_size, std::s
       {SectionType::kSlots, "slots", sizeof(AtomicSlot), slots, true},
       {SectionType::kNames, "names", sizeof(NameEntry) + header.name_bytes, slots,
        header.name_bytes != 0},
+      {SectionType::kCells, "cells", sizeof(AtomicCell) * header.cells_per_key, slots,
+       header.cells_per_key != 0},
   };
   for (const auto& w : wanted) {
     if (!w.wanted) continue;
@@ -285,6 +308,11 @@ absl::Status check_header(const HeaderFields& header, uint64_t file_size, std::s
       attachments->count > kMaxAttachments) {
     return corrupt(path, "section attachments",
                    attachments == nullptr ? 0 : attachments->element_size);
+  }
+  const Section* const overrides = find_section(header, SectionType::kOverrides);
+  if (overrides != nullptr && (overrides->element_size != kOverrideElementSize ||
+                               overrides->count > override_elements(kMaxOverrides))) {
+    return corrupt(path, "section overrides", overrides->count);
   }
   return check_clock_domain(header, path);
 }

@@ -113,17 +113,24 @@ int Registry::find(std::string_view wanted) const {
   return -1;
 }
 
-void Registry::replace(PolicyRecord& record, uint64_t version, const PolicyWords& words,
-                       std::string_view text) noexcept {
+void Registry::replace(uint16_t number, const PolicyWords& words, std::string_view text) noexcept {
+  PolicyRecord& record = records_[number];
+  // Relaxed: the lock orders writers.
+  const uint64_t version = record.version.load(std::memory_order_relaxed);
   PolicyCopy& copy = record.copy[(version + 1) & 1];
   // Relaxed: the release below publishes them. Killed here: nobody reads this copy.
   for (size_t i = 0; i < kPolicyWords; ++i) {
+    BRIM_SCHEDULE_POINT();
     copy.words[i].store(words[i], std::memory_order_relaxed);
   }
   std::array<uint64_t, kPolicyTextBytes / 8> raw{};
   std::memcpy(raw.data(), text.data(), std::min(text.size(), kPolicyTextBytes - 1));
-  for (size_t i = 0; i < raw.size(); ++i) copy.text[i].store(raw[i], std::memory_order_relaxed);
+  for (size_t i = 0; i < raw.size(); ++i) {
+    BRIM_SCHEDULE_POINT();
+    copy.text[i].store(raw[i], std::memory_order_relaxed);
+  }
   // Release; pairs with the acquire in version() [E3]. Carries: the copy.
+  BRIM_SCHEDULE_POINT();
   record.version.store(version + 1, std::memory_order_release);
 }
 
@@ -134,7 +141,7 @@ absl::StatusOr<uint16_t> Registry::add(std::string_view name, const PolicyWords&
     if (record.version.load(std::memory_order_acquire) != 0) continue;
     std::memset(record.name, 0, kPolicyNameBytes);
     std::memcpy(record.name, name.data(), std::min(name.size(), kPolicyNameBytes - 1));
-    replace(record, 0, words, text);
+    replace(static_cast<uint16_t>(i), words, text);
     return static_cast<uint16_t>(i);
   }
   return absl::ResourceExhaustedError(

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "shm/layout.h"
+#include "shm/schedule_point.h"
 
 namespace brim::shm {
 
@@ -26,15 +27,18 @@ class Registry {
 
   // Acquire; pairs with the release in replace() [E3]. 0: no such policy.
   uint64_t version(uint16_t number) const noexcept {
+    BRIM_SCHEDULE_POINT();
     return number < count_ ? records_[number].version.load(std::memory_order_acquire) : 0;
   }
 
   // One word of the copy that belongs to `version`. Valid only if still_at() afterwards.
   uint64_t word(uint16_t number, uint64_t version, size_t index) const noexcept {
+    BRIM_SCHEDULE_POINT();
     // Relaxed: still_at() tells whether what was read belongs together.
     return records_[number].copy[version & 1].words[index].load(std::memory_order_relaxed);
   }
   bool still_at(uint16_t number, uint64_t version) const noexcept {
+    BRIM_SCHEDULE_POINT();
     std::atomic_signal_fence(std::memory_order_seq_cst);
 #if defined(__x86_64__)
     // x86 keeps loads in order; the signal fence keeps the compiler from moving them.
@@ -56,6 +60,10 @@ class Registry {
   absl::StatusOr<uint16_t> add(std::string_view name, const PolicyWords& words,
                                std::string_view text);
 
+  // Replaces a policy's record in one step. The caller holds the write lock.
+  // REQUIRES: the policy exists; text fits.
+  void replace(uint16_t number, const PolicyWords& words, std::string_view text) noexcept;
+
   // Excludes other writers of the segment's policies while it lives. The kernel frees it when the
   // holder dies. Never taken on the request path.
   class WriteLock {
@@ -73,9 +81,6 @@ class Registry {
   WriteLock lock() const noexcept { return WriteLock(lock_fd_); }
 
  private:
-  void replace(PolicyRecord& record, uint64_t version, const PolicyWords& words,
-               std::string_view text) noexcept;
-
   PolicyRecord* records_ = nullptr;
   uint32_t count_ = 0;
   int lock_fd_ = -1;

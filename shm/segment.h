@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "shm/cells.h"
 #include "shm/layout.h"
 #include "shm/registry.h"
 #include "shm/slot.h"
@@ -46,6 +47,8 @@ struct SegmentSpec {
   uint32_t probe_limit = 48;
   uint32_t stripes = 0;  // 0: one a CPU and one for all others
   uint32_t attachments = 128;
+  uint32_t cells_per_key = 0;
+  uint32_t overrides = 1024;
   uint32_t mode = 0600;
   std::vector<SpecPolicy> policies = {};  // REQUIRES: names that differ
   bool replace = false;                   // take the name over from whatever has it
@@ -98,6 +101,8 @@ class Segment {
   PolicyRecord* policies() const noexcept { return at<PolicyRecord>(SectionType::kPolicies); }
   Attachment* attachments() const noexcept { return at<Attachment>(SectionType::kAttachments); }
   uint64_t* counters() const noexcept { return at<uint64_t>(SectionType::kCounters); }
+  AtomicCell* cells() const noexcept { return at<AtomicCell>(SectionType::kCells); }
+  void* overrides() const noexcept { return at<char>(SectionType::kOverrides); }
   // The name entry of slot i, or null if the segment keeps no names.
   NameEntry* name_entry(uint64_t i) const noexcept {
     return names_ == nullptr ? nullptr : reinterpret_cast<NameEntry*>(names_ + i * name_stride_);

@@ -39,11 +39,13 @@ struct HardwareAtomics {
 
   // Sequentially consistent [E4]: read after a claim it must not be older than the claim.
   static uint64_t load_reach(const std::atomic<uint64_t>* reach) noexcept {
+    BRIM_SCHEDULE_POINT();
     return reach->load(std::memory_order_seq_cst);
   }
   // Raises reach from `from` by one, unless someone else has [E4].
   // Killed here: the window is one group longer than anyone uses.
   static void raise_reach(std::atomic<uint64_t>* reach, uint64_t from) noexcept {
+    BRIM_SCHEDULE_POINT();
     reach->compare_exchange_strong(from, from + 1, std::memory_order_seq_cst,
                                    std::memory_order_seq_cst);
   }

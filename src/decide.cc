@@ -1,258 +1,188 @@
 // SPDX-License-Identifier: MIT
-// The request path: key -> hash -> probe -> step -> CAS -> decision. The only place where clock,
-// hash, quota, step and table meet. Nothing here blocks, allocates, throws or makes a system call.
+// The request path: key -> hash -> probe -> step -> CAS -> decision. Nothing here blocks,
+// allocates, throws or makes a system call. What a policy of one plain rate does not need is in
+// parts.cc.
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <limits>
 
 #include "brim/limiter.h"
-#include "shm/names.h"
-#include "src/algo/step.h"
+#include "src/call.h"
 #include "src/engine.h"
-#include "src/policy_words.h"
+#include "src/parts.h"
 
 namespace brim {
 
 namespace {
 
-using internal::Engine;
-using shm::Event;
-using shm::Outcome;
-using shm::PolicyCounter;
-
-// A caller may pass any time at all.
-int64_t saturating_add(int64_t time, int64_t delta) noexcept {
-  int64_t sum;
-  if (!__builtin_add_overflow(time, delta, &sum)) return sum;
-  return delta < 0 ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max();
-}
-
-// True for a word that no honest process can have written by now. Another process's clock may be
-// ahead of ours by the skew, and a time given by its caller ahead of that by as much again.
-bool is_garbage(Word word, const Quota& quota, int64_t now) noexcept {
-  return word > highest_word(instant(quota, saturating_add(now, 2 * kClockSkewNs)), quota);
-}
-
-// What the table needs to know about one call; see shm/table.h. `Rule` is the change the call
-// makes to a word: acquire, refund or reset.
-template <class Rule>
-class Call {
- public:
-  Call(const Engine& engine, uint16_t policy, uint64_t id, std::string_view key,
-       uint32_t cost) noexcept
-      : engine_(&engine), key_(key), id_(id), policy_(policy), cost_(cost) {}
-
-  // Reads the policy, after the clock: an old slope is never applied to a later time. False if
-  // there is no such policy; nothing else may be called then.
-  [[gnu::always_inline]] bool begin(int64_t now) noexcept {
-    if (!read_quota(engine_->registry, policy_, quota_)) [[unlikely]]
-      return false;
-    at_ = instant(quota_, now);
-    return true;
-  }
-
-  Word step(Word word) noexcept {
-    word_ = word;
-    return next_ = Rule::next(word, at_, quota_, cost_);
-  }
-
-  bool plausible(Word word) const noexcept { return word <= highest_word(at_, quota_); }
-
-  // A word no honest process can have written is brought down; judged by a fresh clock.
-  Word ceiling(Word word) noexcept {
-    if (plausible(word)) return word;
-    refresh();
-    return is_garbage(word, quota_, at_.now_ns) ? highest_word(at_, quota_) : word;
-  }
-
-  void refresh() noexcept {
-    const int64_t now = engine_->clock.now();
-    Quota changed;
-    if (read_quota(engine_->registry, policy_, changed)) quota_ = changed;
-    at_ = instant(quota_, now);
-  }
-
-  int64_t now_ns() const noexcept { return at_.now_ns; }
-
-  // Judged at the time that the slowest clock may still show, so that no process re-admits a burst
-  // that another one's reclaim forgot.
-  uint64_t debt(const shm::Slot& slot) const noexcept {
-    constexpr uint64_t kMost = ~uint64_t{0} - 1;
-    const uint16_t number = shm::id_policy(slot.id);
-    Quota quota;
-    if (!quota_for(number, quota)) return engine_->registry.version(number) == 0 ? 0 : kMost;
-    // Judged again by a clock read after the word: to a call that was stopped every newer word
-    // looks impossible.
-    if (is_garbage(slot.word, quota, at_.now_ns) &&
-        is_garbage(slot.word, quota, engine_->clock.now())) [[unlikely]] {
-      return 0;
-    }
-    const Instant then = instant(quota, saturating_add(at_.now_ns, -kClockSkewNs));
-    return std::min(brim::debt(slot.word, then, quota), kMost);
-  }
-
-  Word tentative() noexcept { return engine_->segment->next_tentative(at_.now_ns); }
-
-  void name(uint64_t slot) noexcept {
-    shm::NameEntry* const entry = engine_->segment->name_entry(slot);
-    if (entry == nullptr) return;
-    const std::string_view stored = key_.substr(0, engine_->segment->header().name_bytes);
-    shm::store_name(entry, stored, key_.size(),
-                    name_check(engine_->secret, id_, key_.size(), stored));
-  }
-
-  void count(Event event) noexcept { engine_->counters.add(event); }
-  void evicted(const shm::Slot& slot) noexcept {
-    const uint16_t number = shm::id_policy(slot.id);
-    if (number < engine_->registry.size()) engine_->counters.add(number, PolicyCounter::kEvicted);
-  }
-
-  bool changed() const noexcept { return next_ != word_; }
-  // Whole permits by which the last step lowered the debt.
-  uint32_t given_back() const noexcept {
-    return permits(quota_, gcra::debt_units(word_, at_.v) - gcra::debt_units(next_, at_.v));
-  }
-  [[gnu::always_inline]] Decision decision() const noexcept {
-    return decide(word_, next_, at_, quota_, cost_);
-  }
-  OnUnavailable on_unavailable() const noexcept {
-    return static_cast<OnUnavailable>(quota_.on_unavailable);
-  }
-
- private:
-  // False for a policy that was never defined, or can not be read.
-  bool quota_for(uint16_t number, Quota& quota) const noexcept {
-    if (number != policy_) return read_quota(engine_->registry, number, quota);
-    quota = quota_;
-    return true;
-  }
-
-  const Engine* engine_;
-  std::string_view key_;
-  uint64_t id_;
-  uint16_t policy_;
-  uint32_t cost_;
-  Quota quota_;
-  Instant at_;
-  Word word_ = kEmptyWord;
-  Word next_ = kEmptyWord;
-};
-
-struct Acquire {
-  static Word next(Word word, const Instant& at, const Quota& quota, uint32_t cost) noexcept {
-    return step(word, at, quota, cost);
-  }
-};
-
-struct Refund {
-  static Word next(Word word, const Instant& at, const Quota& quota, uint32_t cost) noexcept {
-    return refund(word, at, quota, cost);
-  }
-};
-
-struct Reset {
-  static Word next(Word word, const Instant& at, const Quota& quota, uint32_t) noexcept {
-    return debt(word, at, quota) == 0 ? word : kEmptyWord;
-  }
-};
-
-Decision unavailable(Reason reason, bool admitted) noexcept {
-  Decision result;
-  result.verdict = Verdict::kUnavailable;
-  result.reason = reason;
-  result.admitted = admitted;
-  return result;
-}
-
-// A key located: its slot's home group is on its way into the cache.
-struct Located {
-  shm::Probe probe;
-  uint64_t id;
-};
-
-inline Located locate(const Engine& engine, uint16_t policy, std::string_view key) noexcept {
-  const Hash128 hash = hash_key(engine.secret, key);
-  const Located located{engine.table.probe(hash.low), shm::make_id(policy, fingerprint(hash))};
-  engine.table.prefetch(located.probe);
-  return located;
-}
+constexpr int64_t kLastTime = int64_t{1} << 59;  // a clock read there still fits a word
 
 // Counts and tells what the call's last step decided.
-[[gnu::always_inline]] inline Decision answer(const Engine& engine, uint16_t policy, uint32_t cost,
-                                              const Call<Acquire>& call) noexcept {
-  if (cost != 0) {
-    engine.counters.add(policy, call.changed() ? PolicyCounter::kAllowed : PolicyCounter::kDenied);
+template <Scope kScope>
+[[gnu::always_inline]] inline Decision answer(const Engine& engine, uint16_t policy,
+                                              const Call<Acquire, kScope>& call) noexcept {
+  if (call.rule().cost != 0) {
+    engine.counters.add(policy, call.admitted() ? PolicyCounter::kAllowed : PolicyCounter::kDenied);
   }
   return call.decision();
 }
 
-// What the fast path could not finish: a new key, a lost race, a corrupt word, a full table.
-[[gnu::noinline]] Decision acquire_slowly(const Engine& engine, uint16_t policy,
-                                          const Located& located, std::string_view key,
-                                          uint32_t cost, int64_t now) noexcept {
-  Call<Acquire> call(engine, policy, located.id, key, cost);
+Decision acquire_parts(const Engine& engine, uint16_t policy, std::string_view key, uint32_t cost,
+                       Priority priority, int64_t now) noexcept {
+  Parts parts(engine);
+  if (!parts.add(policy, key, cost, priority)) {
+    const Decision decision = parts.decided();
+    engine.count(policy, decision.verdict == Verdict::kUnavailable ? PolicyCounter::kUnavailable
+                                                                   : PolicyCounter::kDenied);
+    return decision;
+  }
+  return cost == 0 ? parts.peek(now) : parts.acquire(now);
+}
+
+// What the fast path could not finish: a new key, a lost race, a corrupt word, a full table, or
+// whatever is not one plain bucket.
+[[gnu::noinline]] Decision acquire_slowly(const Engine& engine, const Target& target,
+                                          std::string_view key, uint32_t cost,
+                                          int64_t now) noexcept {
+  Call<Acquire> call(engine, target, key, {cost});
   if (!call.begin(now)) return unavailable(Reason::kNoPolicy, true);
-  if (engine.segment->read_only()) {
-    return unavailable(Reason::kReadOnly, call.on_unavailable() == OnUnavailable::kAllow);
+  if (call.extended()) {
+    return acquire_parts(engine, target.policy, key, cost, Priority::kNormal, now);
   }
-  const Outcome outcome = engine.table.update_slowly(located.probe, located.id, call);
-  if (outcome == Outcome::kDecided) return answer(engine, policy, cost, call);
-  engine.counters.add(policy, PolicyCounter::kUnavailable);
-  if (outcome == Outcome::kFull) {
-    return unavailable(Reason::kFull, engine.segment->header().on_full == shm::kOnFullAllow);
-  }
-  return unavailable(Reason::kContended, call.on_unavailable() == OnUnavailable::kAllow);
+  if (engine.read_only) return unavailable(Reason::kReadOnly, call.admits_unavailable());
+  const Outcome outcome = engine.table.update(target.probe, target.id, call);
+  if (outcome == Outcome::kDecided) return answer(engine, target.policy, call);
+  engine.count(target.policy, PolicyCounter::kUnavailable);
+  return undecided(engine, outcome, call);
 }
 
 // The slow path begins anew instead of taking the call over: nothing of this one is ever in
 // memory then but in registers (measured: 5 to 9 ns of 30).
-[[gnu::always_inline]] inline Decision acquire(const Engine& engine, uint16_t policy,
-                                               const Located& located, std::string_view key,
-                                               uint32_t cost, int64_t now) noexcept {
-  Call<Acquire> call(engine, policy, located.id, key, cost);
+[[gnu::always_inline]] inline Decision acquire_word(const Engine& engine, const Target& target,
+                                                    std::string_view key, uint32_t cost,
+                                                    int64_t now) noexcept {
+  Call<Acquire, Scope::kPlain> call(engine, target, key, {cost});
   if (!engine.read_only && call.begin(now) &&
-      engine.table.update_at_home(located.probe, located.id, call)) [[likely]] {
-    return answer(engine, policy, cost, call);
+      engine.table.update_at_home(target.probe, target.id, call)) [[likely]] {
+    return answer(engine, target.policy, call);
   }
-  return acquire_slowly(engine, policy, located, key, cost, now);
+  return acquire_slowly(engine, target, key, cost, now);
 }
 
-// Lowers a key's debt. Returns whether there was any.
+inline Target locate(const Engine& engine, uint16_t policy, std::string_view key) noexcept {
+  return locate(engine, policy, 0, hash_key(engine.secret, key));
+}
+
+// Applies `rule` to the words of all rates of the key. Returns whether any changed; `permits` is
+// the sum of what was given back.
 template <class Rule>
-bool lower(const Engine& engine, uint16_t policy, std::string_view key, uint32_t cost) noexcept {
-  const Located located = locate(engine, policy, key);
-  Call<Rule> call(engine, policy, located.id, key, cost);
-  if (engine.read_only || !call.begin(engine.clock.now())) return false;
-  if (engine.table.update(located.probe, located.id, call) != Outcome::kDecided) {
-    engine.counters.add(policy, PolicyCounter::kUnavailable);
-    return false;
+bool change_words(const Engine& engine, uint16_t policy, std::string_view key, Rule rule,
+                  uint32_t& permits) noexcept {
+  if (engine.read_only) return false;
+  Parts parts(engine);
+  if (!parts.add(policy, key, rule.cost, Priority::kCritical, false)) return false;
+  bool any = false;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Part& part = parts[i];
+    if (part.family == Family::kCells) continue;
+    Call<Rule, Scope::kGeneral> call(engine, part.target, key, rule);
+    if (!call.begin(engine.clock.now())) continue;
+    if (engine.table.update(part.target.probe, part.target.id, call) != Outcome::kDecided) {
+      engine.count(policy, PolicyCounter::kUnavailable);
+      continue;
+    }
+    if (!call.changed()) continue;
+    any = true;
+    permits = std::max(permits, call.given_back());
   }
-  if (!call.changed()) return false;
-  engine.counters.add(policy, PolicyCounter::kRefunded, call.given_back());
-  return true;
+  return any;
+}
+
+bool give_back(const Engine& engine, uint16_t policy, std::string_view key,
+               uint32_t cost) noexcept {
+  uint32_t permits = 0;
+  bool any = change_words(engine, policy, key, Refund{cost}, permits);
+  Parts parts(engine);
+  if (!engine.read_only && parts.add(policy, key, cost, Priority::kCritical, false)) {
+    for (size_t i = 0; i < parts.size(); ++i) {
+      if (parts[i].family != Family::kCells) continue;
+      const uint32_t given = refund_log(engine, parts[i], cost);
+      any = any || given != 0;
+      permits = std::max(permits, given);
+    }
+  }
+  if (any) engine.count(policy, PolicyCounter::kRefunded, permits);
+  return any;
+}
+
+bool lift_ban(const Engine& engine, uint16_t policy, std::string_view key) noexcept {
+  const Target target = locate(engine, policy, kBanPart, hash_key(engine.secret, key));
+  Call<Reset, Scope::kGeneral> call(engine, target, key, {});
+  return call.begin(engine.clock.now()) && call.quota().algorithm == kBanAlgorithm &&
+         engine.table.update(target.probe, target.id, call) == Outcome::kDecided && call.changed();
 }
 
 }  // namespace
 
 Decision PolicyHandle::try_acquire(std::string_view key, uint32_t cost) const noexcept {
   if (engine_ == nullptr) return unavailable(Reason::kNoPolicy, true);
-  const Located located = locate(*engine_, number_, key);
-  return acquire(*engine_, number_, located, key, cost, engine_->clock.now());
+  const Target target = locate(*engine_, number_, key);
+  return acquire_word(*engine_, target, key, cost, engine_->clock.now());
+}
+
+Decision PolicyHandle::try_acquire(std::string_view key, const Request& request) const noexcept {
+  if (request.priority == Priority::kNormal || engine_ == nullptr) {  // any call's class
+    return try_acquire(key, request.cost);
+  }
+  return acquire_parts(*engine_, number_, key, request.cost, request.priority,
+                       engine_->clock.now());
 }
 
 Decision PolicyHandle::try_acquire_at(int64_t now_ns, std::string_view key,
                                       uint32_t cost) const noexcept {
   if (engine_ == nullptr) return unavailable(Reason::kNoPolicy, true);
-  constexpr int64_t kLast = int64_t{1} << 60;  // a token clock read there still fits a word
-  return acquire(*engine_, number_, locate(*engine_, number_, key), key, cost,
-                 std::min(now_ns, kLast));
+  return acquire_word(*engine_, locate(*engine_, number_, key), key, cost,
+                      std::min(now_ns, kLastTime));
+}
+
+Granted PolicyHandle::try_acquire_up_to(std::string_view key, uint32_t min,
+                                        uint32_t max) const noexcept {
+  Granted granted;
+  if (engine_ == nullptr || min > max) {
+    granted.decision = unavailable(engine_ == nullptr ? Reason::kNoPolicy : Reason::kUnsupported,
+                                   engine_ == nullptr);
+    return granted;
+  }
+  const Target target = locate(*engine_, number_, key);
+  Call<AcquireUpTo> call(*engine_, target, key, {min, max});
+  const bool known = call.begin(engine_->clock.now());
+  if (known && !call.extended() && !engine_->read_only) {
+    const Outcome outcome = engine_->table.update(target.probe, target.id, call);
+    if (outcome != Outcome::kDecided) {
+      engine_->count(number_, PolicyCounter::kUnavailable);
+      granted.decision = undecided(*engine_, outcome, call);
+      return granted;
+    }
+    engine_->count(number_, call.admitted() ? PolicyCounter::kAllowed : PolicyCounter::kDenied);
+    granted.decision = call.decision();
+    granted.cost = call.admitted() ? call.rule().cost : 0;
+    return granted;
+  }
+  // Several rates: what all of them have left; a lost race looks again.
+  for (int round = 0; round < 16; ++round) {
+    const uint32_t left = peek(key).remaining;
+    const uint32_t cost = std::max(min, std::min(max, left));
+    granted.decision = try_acquire(key, cost);
+    granted.cost = granted.decision.verdict == Verdict::kAllowed ? cost : 0;
+    if (granted.decision.verdict != Verdict::kDenied || cost == min) break;
+  }
+  return granted;
 }
 
 void PolicyHandle::try_acquire_batch(std::span<const std::string_view> keys,
                                      std::span<Decision> out) const noexcept {
   constexpr size_t kChunk = 16;  // about as many cache misses as a core keeps in flight
-  std::array<Located, kChunk> located;
+  std::array<Target, kChunk> located;
   const size_t total = std::min(keys.size(), out.size());
   for (size_t start = 0; start < total; start += kChunk) {
     const size_t count = std::min(kChunk, total - start);
@@ -264,31 +194,89 @@ void PolicyHandle::try_acquire_batch(std::span<const std::string_view> keys,
     for (size_t i = 0; i < count; ++i) located[i] = locate(*engine_, number_, keys[start + i]);
     const int64_t now = engine_->clock.now();
     for (size_t i = 0; i < count; ++i) {
-      out[start + i] = acquire(*engine_, number_, located[i], keys[start + i], 1, now);
+      out[start + i] = acquire_word(*engine_, located[i], keys[start + i], 1, now);
     }
   }
 }
 
+Decision PolicyHandle::try_acquire_all(std::span<const Ask> asks) noexcept {
+  if (asks.empty() || asks.size() > kMaxAsks) return unavailable(Reason::kUnsupported, true);
+  const Engine* const engine = asks[0].policy == nullptr ? nullptr : asks[0].policy->engine_.get();
+  if (engine == nullptr) return unavailable(Reason::kNoPolicy, true);
+  Parts parts(*engine);
+  for (const Ask& ask : asks) {
+    if (ask.policy == nullptr || ask.policy->engine_.get() != engine) {
+      return unavailable(Reason::kUnsupported, true);
+    }
+    if (!parts.add(ask.policy->number_, ask.key, ask.cost, Priority::kNormal)) {
+      engine->count(ask.policy->number_, parts.decided().verdict == Verdict::kUnavailable
+                                             ? PolicyCounter::kUnavailable
+                                             : PolicyCounter::kDenied);
+      return parts.decided();
+    }
+  }
+  return parts.acquire(engine->clock.now());
+}
+
 Decision PolicyHandle::peek(std::string_view key, uint32_t cost) const noexcept {
   Quota quota;
-  if (engine_ == nullptr || !read_quota(engine_->registry, number_, quota)) {
+  if (engine_ == nullptr || !read_quota(engine_->registry, number_, 0, quota)) {
     return unavailable(Reason::kNoPolicy, true);
   }
-  const Located located = locate(*engine_, number_, key);
-  const Instant at = instant(quota, engine_->clock.now());
-  shm::Slot slot;
-  const bool found =
-      engine_->table.find(located.probe, located.id, slot) != engine_->table.slot_count();
-  const Word word = found ? std::min(slot.word, highest_word(at, quota)) : kEmptyWord;
-  return decide(word, step(word, at, quota, cost), at, quota, cost);
+  const int64_t now = engine_->clock.now();
+  if (has(quota, kExtended)) {
+    Parts parts(*engine_);
+    return parts.add(number_, key, cost, Priority::kNormal) ? parts.peek(now) : parts.decided();
+  }
+  Part part;
+  part.target = locate(*engine_, number_, key);
+  part.key = key;
+  part.cost = cost;
+  return peek_word(*engine_, part, now);
 }
 
 bool PolicyHandle::refund(std::string_view key, uint32_t cost) const noexcept {
-  return engine_ != nullptr && lower<Refund>(*engine_, number_, key, cost);
+  return engine_ != nullptr && give_back(*engine_, number_, key, cost);
 }
 
 bool PolicyHandle::reset(std::string_view key) const noexcept {
-  return engine_ != nullptr && lower<Reset>(*engine_, number_, key, 0);
+  if (engine_ == nullptr || engine_->read_only) return false;
+  uint32_t permits = 0;
+  const bool any = change_words(*engine_, number_, key, Reset{}, permits);
+  if (any) engine_->count(number_, PolicyCounter::kRefunded, permits);
+  bool logs = false;
+  Parts parts(*engine_);
+  if (parts.add(number_, key, 0, Priority::kCritical, false)) {
+    for (size_t i = 0; i < parts.size(); ++i) {
+      if (parts[i].family != Family::kCells) continue;
+      logs = refund_log(*engine_, parts[i], std::numeric_limits<uint32_t>::max()) != 0 || logs;
+    }
+  }
+  return lift_ban(*engine_, number_, key) || any || logs;
+}
+
+bool PolicyHandle::commit(std::string_view key, uint32_t held, uint32_t actual) const noexcept {
+  if (engine_ == nullptr || engine_->read_only) return false;
+  if (actual == held) return true;
+  if (actual < held) return refund(key, held - actual);
+  const uint32_t more = actual - held;
+  uint32_t permits = 0;
+  bool whole = true;
+  const bool words = change_words(*engine_, number_, key, Charge{more}, permits);
+  Parts parts(*engine_);
+  if (!parts.add(number_, key, more, Priority::kCritical, false)) return false;
+  bool logs = false;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i].family != Family::kCells) continue;
+    // A log holds no more permits than its limit: it takes what fits.
+    logs = true;
+    const int64_t now = engine_->clock.now();
+    const uint32_t left = peek_log(*engine_, parts[i], now).remaining;
+    whole = whole && left >= more;
+    parts[i].cost = std::min(left, more);
+    whole = charge_log(*engine_, parts[i], now).admitted && whole;
+  }
+  return whole && (words || logs);
 }
 
 }  // namespace brim

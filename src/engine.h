@@ -8,7 +8,9 @@
 #include <string_view>
 
 #include "brim/limiter.h"
+#include "shm/cells.h"
 #include "shm/counters.h"
+#include "shm/overrides.h"
 #include "shm/registry.h"
 #include "shm/segment.h"
 #include "shm/table.h"
@@ -30,7 +32,15 @@ class Engine {
         counters(segment->counters(), segment->header().stripe_count,
                  segment->header().max_policies),
         registry(segment->policies(), segment->header().max_policies, segment->fd()),
+        overrides(overrides_of(*segment)),
+        cells(segment->cells()),
+        cells_per_key(segment->header().cells_per_key),
         secret(make_secret(segment->header())) {}
+
+  // Counts, unless the mapping can not be written to.
+  void count(uint16_t policy, shm::PolicyCounter counter, uint64_t amount = 1) const noexcept {
+    if (!read_only) counters.add(policy, counter, amount);
+  }
 
   std::shared_ptr<shm::Segment> segment;
   bool read_only;
@@ -38,9 +48,17 @@ class Engine {
   Table table;
   shm::Counters counters;
   shm::Registry registry;
+  shm::Overrides overrides;
+  shm::AtomicCell* cells;  // null: none
+  uint32_t cells_per_key;
   HashSecret secret;
 
  private:
+  static shm::Overrides overrides_of(const shm::Segment& segment) noexcept {
+    const shm::Section* const section = segment.section(shm::SectionType::kOverrides);
+    return section == nullptr ? shm::Overrides()
+                              : shm::Overrides(segment.overrides(), section->count);
+  }
   static HashSecret make_secret(const shm::HeaderFields& header) noexcept {
     HashSecret made;
     std::memcpy(&made.key0, header.hash_key, 8);

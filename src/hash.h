@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Key bytes + the segment's secret -> 128 bits: one half picks the window, 52 bits of the other
+// Key bytes + the segment's secret -> 128 bits: one half picks the window, 49 bits of the other
 // are the fingerprint, so the two are independent. The policy number does not enter: several
 // policies of one key start in the same group, and one hash serves them all.
 //
@@ -103,7 +103,7 @@ inline Hash128 hash_key(const HashSecret& secret, std::string_view key) noexcept
   return siphash128<1, 3>(secret.key0, secret.key1, key);
 }
 
-// 52 bits, mapped away from the values that mean virgin and free.
+// 49 bits, mapped away from the values that mean virgin and free.
 inline uint64_t fingerprint(const Hash128& hash) noexcept {
   const uint64_t bits = hash.high & shm::kFingerprintMask;
   return bits > shm::kFreeId ? bits : bits + 2;

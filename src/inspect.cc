@@ -31,12 +31,13 @@ std::string hex_bytes(const uint8_t* bytes, size_t size) {
   return text;
 }
 
-// The quotas of all policies, read once for a scan.
+// The quotas of all rates of all policies, read once for a scan: kMaxParts of each.
 std::vector<Quota> read_quotas(const Engine& engine) {
-  std::vector<Quota> quotas(engine.registry.size());
+  std::vector<Quota> quotas(size_t{engine.registry.size()} * shm::kMaxParts);
   for (size_t i = 0; i < quotas.size(); ++i) {
     Quota quota{};
-    if (read_quota(engine.registry, static_cast<uint16_t>(i), quota)) quotas[i] = quota;
+    const auto number = static_cast<uint16_t>(i / shm::kMaxParts);
+    if (read_quota(engine.registry, number, i % shm::kMaxParts, quota)) quotas[i] = quota;
   }
   return quotas;
 }
@@ -55,6 +56,7 @@ bool read_name(const Engine& engine, uint64_t slot, uint64_t id, std::string& bu
 bool describe(const shm::Slot& slot, const std::vector<Quota>& quotas, int64_t now, KeyInfo& key) {
   if (slot.id == shm::kVirginId || slot.id == shm::kFreeId) return false;
   key.policy = shm::id_policy(slot.id);
+  key.part = shm::id_part(slot.id);
   key.fingerprint = slot.id & shm::kFingerprintMask;
   key.decision = {};
   if (is_tentative(slot.word)) {
@@ -62,12 +64,28 @@ bool describe(const shm::Slot& slot, const std::vector<Quota>& quotas, int64_t n
     return true;
   }
   key.state = SlotState::kIdle;
-  if (key.policy >= quotas.size() || quotas[key.policy].algorithm == 0) return true;
-  const Quota& quota = quotas[key.policy];
+  const size_t index = size_t{key.policy} * shm::kMaxParts + key.part;
+  if (index >= quotas.size() || quotas[index].algorithm == 0) return true;
+  const Quota& quota = quotas[index];
   const Instant at = instant(quota, now);
-  const Word word = std::min(slot.word, highest_word(at, quota));
+  const Word word = plausible(slot.word, at, quota) ? slot.word : healed_word(at, quota);
   if (debt(word, at, quota) != 0) key.state = SlotState::kLive;
-  key.decision = decide(word, word, at, quota, 0);
+  switch (family(quota)) {
+    case Family::kBucket:
+    case Family::kWindow:
+    case Family::kCounter:
+      key.decision = decide(word, {word, true}, at, quota, 0);
+      break;
+    case Family::kCells:
+      key.decision.reset_after_ns = std::max<int64_t>(static_cast<int64_t>(word) - now, 0);
+      break;
+    case Family::kBan:
+      key.decision.retry_after_ns = ban::barred_for(word, now, quota);
+      key.decision.reason = key.decision.retry_after_ns != 0 ? Reason::kBarred : Reason::kNone;
+      break;
+    case Family::kNone:
+      break;
+  }
   return true;
 }
 
@@ -101,6 +119,9 @@ constexpr PolicyCounterText kPolicyCounterTexts[] = {
     {shm::PolicyCounter::kUnavailable, "unavailable", "calls that could not be decided"},
     {shm::PolicyCounter::kEvicted, "evicted", "live keys of this policy that made room"},
     {shm::PolicyCounter::kRefunded, "refunded", "permits given back, by refund or reset"},
+    {shm::PolicyCounter::kShadowDenied, "shadow_denied", "calls refused but not enforced"},
+    {shm::PolicyCounter::kBarred, "barred", "calls refused because the key is banned"},
+    {shm::PolicyCounter::kExempt, "exempt", "calls that an override decided"},
 };
 
 }  // namespace
@@ -151,15 +172,17 @@ SegmentInfo Inspector::info() const {
 
 std::vector<PolicyInfo> Inspector::policies() const {
   std::vector<PolicyInfo> list;
-  const std::vector<Quota> quotas = read_quotas(*engine_);
-  for (uint32_t i = 0; i < quotas.size(); ++i) {
+  for (uint32_t i = 0; i < engine_->registry.size(); ++i) {
     const auto number = static_cast<uint16_t>(i);
     shm::PolicyWords words;
     PolicyInfo info;
-    if (quotas[i].algorithm == 0 || !engine_->registry.read(number, words, info.text)) continue;
+    if (!engine_->registry.read(number, words, info.text)) continue;
     info.number = number;
     info.name = engine_->registry.name(number);
-    info.policy = policy_of(quotas[i]);
+    if (absl::StatusOr<Policy> policy = parse_policy(info.text); policy.ok()) {
+      info.policy = *std::move(policy);
+    }
+    info.factor_ppm = static_cast<uint32_t>(words[kWordFactor]);
     for (const PolicyCounterText& text : kPolicyCounterTexts) {
       info.counters.push_back(
           {text.name, engine_->counters.sum(number, text.counter), text.description});

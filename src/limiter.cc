@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "src/base/text.h"
+#include "src/compile.h"
 #include "src/engine.h"
 #include "src/policy_words.h"
 
@@ -55,6 +56,8 @@ shm::SegmentSpec spec_for(const Options& options) {
   }
   if (options.max_policies != 0) spec.max_policies = options.max_policies;
   if (options.probe_limit != 0) spec.probe_limit = options.probe_limit;
+  if (options.overrides != 0) spec.overrides = options.overrides;
+  spec.cells_per_key = options.cells_per_key;
   if (options.hash != HashKind::kDefault) spec.hash_kind = static_cast<uint32_t>(options.hash);
   if (options.on_full != OnFull::kDefault) spec.on_full = static_cast<uint32_t>(options.on_full);
   spec.mode = options.mode;
@@ -84,6 +87,7 @@ absl::Status check_stored(const Options& options, const shm::Segment& segment) {
       {"hash", options.hash != HashKind::kDefault, asked.hash_kind, header.hash_kind},
       {"on_full", options.on_full != OnFull::kDefault, asked.on_full, header.on_full},
       {"probe_limit", options.probe_limit != 0, asked.probe_limit, header.probe_limit},
+      {"cells_per_key", options.cells_per_key != 0, asked.cells_per_key, header.cells_per_key},
   };
   for (const auto& field : fields) {
     if (!field.given || field.asked == field.stored) continue;
@@ -97,13 +101,14 @@ absl::Status check_stored(const Options& options, const shm::Segment& segment) {
 // The spec with the policies compiled as of now. REQUIRES: check_options() is ok.
 shm::SegmentSpec spec_with_policies(const Options& options) {
   shm::SegmentSpec spec = spec_for(options);
-  const int64_t now = clock_for(options)->now();
+  const Beginning at{clock_for(options)->now(), wall_now_ns()};
   for (const NamedPolicy& policy : options.policies) {
     const bool again = std::any_of(spec.policies.begin(), spec.policies.end(),
                                    [&](const auto& known) { return known.name == policy.name; });
     if (again) continue;  // the same text twice is no contradiction; see check_options
     const Policy parsed = *parse_policy(policy.text);
-    spec.policies.push_back({policy.name, policy_words(compile(parsed, now)), policy_text(parsed)});
+    spec.cells_per_key = std::max(spec.cells_per_key, cells_needed(parsed));
+    spec.policies.push_back({policy.name, *compile(parsed, at), policy_text(parsed)});
   }
   return spec;
 }
@@ -116,6 +121,11 @@ absl::Status check_options(std::string_view name, const Options& options) {
     if (absl::Status status = check_policy_name(policy.name); !status.ok()) return status;
     const absl::StatusOr<Policy> parsed = parse_policy(policy.text);
     if (!parsed.ok()) return parsed.status();
+    if (options.cells_per_key != 0 && cells_needed(*parsed) > options.cells_per_key) {
+      return absl::InvalidArgumentError(cat("invalid_option: cells_per_key is ",
+                                            options.cells_per_key, ", policy '", policy.name,
+                                            "' needs ", cells_needed(*parsed)));
+    }
     for (const NamedPolicy& other : options.policies) {
       if (&other == &policy) break;
       if (other.name != policy.name || *parse_policy(other.text) == *parsed) continue;
@@ -144,6 +154,12 @@ absl::StatusOr<std::shared_ptr<shm::Segment>> attach_or_create(std::string_view 
   return last;
 }
 
+std::string stored_text(const Engine& engine, uint16_t number) {
+  shm::PolicyWords words;
+  std::string text;
+  return engine.registry.read(number, words, text) ? text : std::string();
+}
+
 // The number of the policy called `name` if it means `policy`, AlreadyExists if it means something
 // else, NotFound if there is none.
 absl::StatusOr<uint16_t> find_policy(const std::shared_ptr<Engine>& engine, std::string_view name,
@@ -151,11 +167,33 @@ absl::StatusOr<uint16_t> find_policy(const std::shared_ptr<Engine>& engine, std:
   const int found = engine->registry.find(name);
   if (found < 0) return absl::NotFoundError("policy_not_found");
   const auto number = static_cast<uint16_t>(found);
-  Quota stored{};
-  if (read_quota(engine->registry, number, stored) && policy_of(stored) == policy) return number;
-  return absl::AlreadyExistsError(
-      cat("policy_mismatch: policy '", name, "' of segment ", engine->segment->path(), " is '",
-          policy_text(policy_of(stored)), "', asked for '", policy_text(policy), "'"));
+  const std::string stored = stored_text(*engine, number);
+  const std::string asked = policy_text(policy);
+  if (stored == asked) return number;
+  return absl::AlreadyExistsError(cat("policy_mismatch: policy '", name, "' of segment ",
+                                      engine->segment->path(), " is '", stored, "', asked for '",
+                                      asked, "'"));
+}
+
+absl::Status lock_error(const Engine& engine) {
+  return absl::UnavailableError(
+      cat("lock_failed: flock on ", engine.segment->path(), ": ", strerror(errno)));
+}
+
+// That policies can be written here, and that this one finds the cells it needs.
+absl::Status check_writable(const Engine& engine, const Policy& policy) {
+  const std::string& path = engine.segment->path();
+  if (engine.segment->read_only()) {
+    return absl::FailedPreconditionError(
+        cat("read_only: segment ", path, " is attached read-only"));
+  }
+  if (cells_needed(policy) > engine.cells_per_key) {
+    return absl::FailedPreconditionError(
+        cat("too_few_cells: policy '", policy_text(policy), "' needs ", cells_needed(policy),
+            " cells a key, segment ", path, " has ", engine.cells_per_key,
+            "; create it with this policy, or with cells_per_key"));
+  }
+  return absl::OkStatus();
 }
 
 // The engine over an attached segment, with the options' policies defined.
@@ -224,9 +262,8 @@ absl::StatusOr<PolicyHandle> Limiter::policy(std::string_view name) const {
     return PolicyHandle(engine_, static_cast<uint16_t>(number), std::string(name));
   }
   std::string known;
-  for (uint32_t i = 0; i < engine_->registry.size(); ++i) {
-    std::string one = engine_->registry.name(static_cast<uint16_t>(i));
-    if (!one.empty()) known += cat(known.empty() ? "" : ", ", printable(one));
+  for (const std::string& one : policy_names()) {
+    known += cat(known.empty() ? "" : ", ", printable(one));
   }
   return absl::NotFoundError(cat(
       "policy_not_found: segment ", engine_->segment->path(), " has no policy '", printable(name),
@@ -238,35 +275,39 @@ absl::StatusOr<PolicyHandle> Limiter::define(std::string_view name, std::string_
   if (absl::Status status = check_policy_name(name); !status.ok()) return status;
   absl::StatusOr<Policy> policy = parse_policy(text);
   if (!policy.ok()) return policy.status();
-  if (engine_->segment->read_only()) {
-    return absl::FailedPreconditionError(
-        cat("read_only: segment ", engine_->segment->path(), " is attached read-only"));
-  }
+  if (absl::Status status = check_writable(*engine_, *policy); !status.ok()) return status;
+  const auto known = [&]() -> absl::StatusOr<PolicyHandle> {
+    absl::StatusOr<uint16_t> number = find_policy(engine_, name, *policy);
+    if (!number.ok()) return number.status();
+    return PolicyHandle(engine_, *number, std::string(name));
+  };
   // Without the lock first: a policy that is there needs no writer, and a stopped one bars nobody.
-  if (auto known = find_policy(engine_, name, *policy); !absl::IsNotFound(known.status())) {
-    if (!known.ok()) return known.status();
-    return PolicyHandle(engine_, *known, std::string(name));
-  }
+  if (auto handle = known(); !absl::IsNotFound(handle.status())) return handle;
   const auto lock = engine_->registry.lock();
-  if (!lock.held()) {
-    return absl::UnavailableError(
-        cat("lock_failed: flock on ", engine_->segment->path(), ": ", strerror(errno)));
-  }
-  if (auto known = find_policy(engine_, name, *policy); !absl::IsNotFound(known.status())) {
-    if (!known.ok()) return known.status();
-    return PolicyHandle(engine_, *known, std::string(name));
-  }
-  const Quota quota = compile(*policy, engine_->clock.now());
-  absl::StatusOr<uint16_t> number =
-      engine_->registry.add(name, policy_words(quota), policy_text(*policy));
+  if (!lock.held()) return lock_error(*engine_);
+  if (auto handle = known(); !absl::IsNotFound(handle.status())) return handle;
+  const auto words = compile(*policy, {engine_->clock.now(), wall_now_ns()});
+  if (!words.ok()) return words.status();
+  // An override of all policies ("*") is about this one too.
+  absl::StatusOr<uint16_t> number = engine_->registry.add(
+      name, engine_->overrides.empty() ? *words : with_overrides(*words), policy_text(*policy));
   if (!number.ok()) return number.status();
   return PolicyHandle(engine_, *number, std::string(name));
 }
 
 Policy PolicyHandle::policy() const {
-  Quota quota{};
-  if (engine_ == nullptr || !read_quota(engine_->registry, number_, quota)) return {};
-  return policy_of(quota);
+  if (engine_ == nullptr) return {};
+  absl::StatusOr<Policy> policy = parse_policy(stored_text(*engine_, number_));
+  return policy.ok() ? *std::move(policy) : Policy{};
+}
+
+std::vector<std::string> Limiter::policy_names() const {
+  std::vector<std::string> names;
+  for (uint32_t i = 0; engine_ != nullptr && i < engine_->registry.size(); ++i) {
+    std::string name = engine_->registry.name(static_cast<uint16_t>(i));
+    if (!name.empty()) names.push_back(std::move(name));
+  }
+  return names;
 }
 
 bool Limiter::linked() const { return engine_ != nullptr && engine_->segment->linked(); }

@@ -1,272 +1,240 @@
 // SPDX-License-Identifier: MIT
+// Which policies are valid. The messages name the value and the remedy; those about one rate of
+// several name the rate.
 #include "brim/policy.h"
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <string>
 #include <string_view>
 
-#include "src/algo/quota.h"
 #include "src/base/text.h"
+#include "src/compile.h"
+#include "src/policy_terms.h"
 
 namespace brim {
 
 namespace {
 
-constexpr int64_t kSecond = 1000000000;
-constexpr int64_t kDay = 86400 * kSecond;
+constexpr int64_t kMaxBanNs = kYearNs;
 
-struct Unit {
-  std::string_view name;
-  int64_t ns;
+// What is wrong, or nothing.
+using Finding = std::string;
+
+// A field that the algorithm does not know keeps its default.
+struct FieldRule {
+  std::string_view clause;
+  uint32_t fits;
+  bool (*is_set)(const Rate& rate);
+};
+constexpr FieldRule kFields[] = {
+    {"a period", ~(kCalendars | kConstant), [](const Rate& r) { return r.period_ns != 0; }},
+    {"burst", kBuckets | kQueues, [](const Rate& r) { return r.burst != 0; }},
+    {"debt", kBuckets, [](const Rate& r) { return r.debt != 0; }},
+    {"forward", kBuckets, [](const Rate& r) { return r.forward; }},
+    {"ahead", kBuckets, [](const Rate& r) { return r.ahead_ns != Rate::kDefaultAheadNs; }},
+    {"delay-after or no-delay", kQueues, [](const Rate& r) { return r.undelayed != 0; }},
+    {"first-hit", kFixed, [](const Rate& r) { return r.first_hit; }},
+    {"utc", kFixed | kCalendars, [](const Rate& r) { return r.utc_offset_s != 0; }},
+    {"inclusive", kLogs, [](const Rate& r) { return r.inclusive; }},
+    {"count-denied", kFixed | kSlidingCounters, [](const Rate& r) { return r.count_denied; }},
+    {"floor", kSlidingCounters, [](const Rate& r) { return r.floor_weight; }},
+    {"a calendar unit", kCalendars,
+     [](const Rate& r) { return r.calendar != CalendarUnit::kNone; }},
 };
 
-// Canonical names first, largest first: policy_text takes the first that divides.
-constexpr std::array<Unit, 9> kCanonicalUnits = {{{"y", 365 * kDay},
-                                                  {"w", 7 * kDay},
-                                                  {"d", kDay},
-                                                  {"h", 3600 * kSecond},
-                                                  {"m", 60 * kSecond},
-                                                  {"s", kSecond},
-                                                  {"ms", 1000000},
-                                                  {"us", 1000},
-                                                  {"ns", 1}}};
-constexpr std::array<Unit, 17> kUnitAliases = {{{"sec", kSecond},
-                                                {"second", kSecond},
-                                                {"seconds", kSecond},
-                                                {"min", 60 * kSecond},
-                                                {"minute", 60 * kSecond},
-                                                {"minutes", 60 * kSecond},
-                                                {"hour", 3600 * kSecond},
-                                                {"hours", 3600 * kSecond},
-                                                {"hr", 3600 * kSecond},
-                                                {"day", kDay},
-                                                {"days", kDay},
-                                                {"week", 7 * kDay},
-                                                {"weeks", 7 * kDay},
-                                                {"year", 365 * kDay},
-                                                {"years", 365 * kDay},
-                                                {"msec", 1000000},
-                                                {"usec", 1000}}};
-constexpr std::array<std::string_view, 6> kCountWords = {"r",        "req",    "request",
-                                                         "requests", "permit", "permits"};
+constexpr uint32_t kMaxLogLimit = 256;            // shm::kMaxCells
+constexpr uint32_t kMaxLeaseLimit = 128;          // shm::kMaxLeases
+constexpr uint32_t kMaxCounted = (1u << 21) - 1;  // of a sliding counter
+constexpr int32_t kMaxOffsetS = 14 * 3600;
 
-constexpr std::array<std::string_view, 4> kAlgorithmNames = {"", "gcra", "token-bucket",
-                                                             "leaky-bucket"};
-
-std::string quoted(std::string_view text) { return cat("'", printable(text, 80), "'"); }
-
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
-// Lower case, with '-' for '_'.
-std::string folded(std::string_view word) {
-  std::string out(word);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c == '_' ? '-' : c;
-  return out;
+Finding check_fields(const Rate& rate) {
+  const auto number = static_cast<size_t>(rate.algorithm);
+  if (number == 0 || number >= kAlgorithmNames.size()) {
+    return cat("algorithm is ", number, "; give gcra or another of 1 to 11");
+  }
+  for (const FieldRule& field : kFields) {
+    if (!is_one_of(rate.algorithm, field.fits) && field.is_set(rate)) {
+      const uint32_t fits = field.fits & ((1u << kAlgorithmNames.size()) - 2);
+      return cat("'", field.clause, "' does not fit ", kAlgorithmNames[number], "; it is for ",
+                 algorithm_list(fits));
+    }
+  }
+  return "";
 }
 
-// Recursive descent over one line; every error names the text, the column and the remedy.
-class Parser {
- public:
-  explicit Parser(std::string_view text) : text_(text) {}
+Finding check_bucket(const Rate& rate) {
+  const bool queue = rate.algorithm == Algorithm::kQueue;
+  if (rate.limit > rate.period_ns) {
+    return cat("the rate is ", rate.limit, " in ", rate.period_ns,
+               " ns; give at most one permit a nanosecond (10^9/s)");
+  }
+  if (rate.burst == 0 && !queue) return "the burst is 0; give at least 1";
+  if (rate.debt > kMaxBurst - rate.burst) {
+    return cat("burst and debt are ", uint64_t{rate.burst} + rate.debt, " together; give at most ",
+               kMaxBurst);
+  }
+  if (rate.ahead_ns < 0 || rate.ahead_ns > kMaxPeriodNs) {
+    return cat("the time ahead is ", rate.ahead_ns, " ns; give 0s to 100 years");
+  }
+  return "";
+}
 
-  absl::StatusOr<Policy> parse() {
-    Policy policy;
-    absl::Status status = parse_rate(policy);
-    while (status.ok() && !at_end()) status = parse_clause(policy);
-    if (!status.ok()) return status;
-    if (policy.burst == 0) policy.burst = policy.limit;
-    if (absl::Status valid = validate(policy); !valid.ok()) {
-      return absl::InvalidArgumentError(cat(valid.message(), " (in policy ", quoted(text_), ")"));
-    }
-    return policy;
+Finding check_window(const Rate& rate) {
+  const bool leases = rate.algorithm == Algorithm::kConcurrency;
+  const uint32_t most = leases ? kMaxLeaseLimit : kMaxLogLimit;
+  if (is_one_of(rate.algorithm, kLogs | kLeases) && rate.limit > most) {
+    return cat("the limit is ", rate.limit, "; ",
+               kAlgorithmNames[static_cast<size_t>(rate.algorithm)], " keeps ", leases ? "16" : "8",
+               " bytes for each permit: give at most ", most,
+               rate.algorithm == Algorithm::kSlidingLog ? ", or use sliding-counter" : "");
   }
+  if (rate.algorithm == Algorithm::kSlidingCounter && rate.limit > kMaxCounted) {
+    return cat("the limit is ", rate.limit, "; sliding-counter counts to ", kMaxCounted,
+               ": give a smaller limit, or fixed-window");
+  }
+  if (rate.algorithm == Algorithm::kCalendarWindow &&
+      (rate.calendar == CalendarUnit::kNone || rate.calendar > CalendarUnit::kYear)) {
+    return cat("the calendar unit is ", static_cast<int>(rate.calendar),
+               "; give hour, day, week, month or year");
+  }
+  if (rate.first_hit && rate.utc_offset_s != 0) {
+    return "'utc' is for windows that are aligned to the clock; leave out 'first-hit' or 'utc'";
+  }
+  if (rate.utc_offset_s < -kMaxOffsetS || rate.utc_offset_s > kMaxOffsetS ||
+      rate.utc_offset_s % 60 != 0) {
+    return cat("the offset from UTC is ", rate.utc_offset_s,
+               " s; give whole minutes from -14:00 to +14:00");
+  }
+  return "";
+}
 
- private:
-  absl::Status error(size_t column, std::string_view what) const {
-    return absl::InvalidArgumentError(
-        cat("invalid_policy: ", quoted(text_), ", column ", column + 1, ": ", what));
+Finding check_rate(const Rate& rate) {
+  if (Finding found = check_fields(rate); !found.empty()) return found;
+  if (is_one_of(rate.algorithm, kConstant)) {
+    return rate.limit == 0 ? "" : cat("unlimited and deny have no limit; give 0, not ", rate.limit);
   }
+  if (rate.algorithm != Algorithm::kCalendarWindow &&
+      (rate.period_ns <= 0 || rate.period_ns > kMaxPeriodNs)) {
+    return cat("the period is ", rate.period_ns, " ns; give 1 ns to 100 years");
+  }
+  if (rate.limit == 0) return "the limit is 0; give at least 1 permit, or the policy 'deny'";
+  Finding found =
+      is_one_of(rate.algorithm, kBuckets | kQueues) ? check_bucket(rate) : check_window(rate);
+  if (!found.empty()) return found;
+  const absl::Status fits = check_fits(rate);
+  if (fits.ok()) return "";
+  const std::string_view said(fits.message().data(), fits.message().size());
+  constexpr std::string_view kPrefix = "invalid_policy: ";
+  return std::string(said.substr(said.starts_with(kPrefix) ? kPrefix.size() : 0));
+}
 
-  void skip_blanks() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\t')) ++at_;
-  }
-  // Where the next word begins.
-  size_t here() {
-    skip_blanks();
-    return at_;
-  }
-  bool at_end() { return here() >= text_.size(); }
-  // The next run of letters, digits excluded, in lower case.
-  std::string word() {
-    const size_t start = here();
-    while (at_ < text_.size() &&
-           (is_letter(text_[at_]) || text_[at_] == '-' || text_[at_] == '_')) {
-      ++at_;
+Finding check_rates(const Policy& policy) {
+  const size_t count = policy.rates.size();
+  if (count == 0) return "there is no rate; give at least one, or 'unlimited' or 'deny'";
+  if (count > kMaxRates) return cat("there are ", count, " rates; give at most ", kMaxRates);
+  for (size_t i = 0; i < count; ++i) {
+    const Rate& rate = policy.rates[i];
+    Finding found = check_rate(rate);
+    if (found.empty() && count > 1 && is_one_of(rate.algorithm, kConstant | kLeases)) {
+      found = cat("'", kAlgorithmNames[static_cast<size_t>(rate.algorithm)],
+                  "' must be the only rate; make it a policy of its own");
     }
-    return folded(text_.substr(start, at_ - start));
+    if (!found.empty()) return count == 1 ? found : cat("rate ", i + 1, ": ", found);
+    const auto before = policy.rates.begin() + static_cast<std::ptrdiff_t>(i);
+    if (const auto same = std::find(policy.rates.begin(), before, rate); same != before) {
+      return cat("rates ", same - policy.rates.begin() + 1, " and ", i + 1, " are equal (",
+                 rate_text(rate), "); give it once");
+    }
   }
-  bool at_digit() {
-    skip_blanks();
-    return at_ < text_.size() && is_digit(text_[at_]);
-  }
-  bool take(char c) {
-    skip_blanks();
-    if (at_ >= text_.size() || text_[at_] != c) return false;
-    ++at_;
-    return true;
-  }
+  return "";
+}
 
-  absl::Status number(std::string_view what, uint64_t max, uint64_t& value) {
-    const size_t start = here();
-    const char* const end = text_.data() + text_.size();
-    const auto [rest, ec] = std::from_chars(text_.data() + at_, end, value);
-    if (ec == std::errc::invalid_argument) {
-      return error(start, cat("expected ", what, ", a whole number such as 100"));
-    }
-    at_ = static_cast<size_t>(rest - text_.data());
-    if (ec == std::errc::result_out_of_range || value > max) {
-      return error(start, cat(what, " is above ", max));
-    }
-    if (at_ < text_.size() && text_[at_] == '.') {
-      return error(start, cat(what, " must be whole: write 1/2s for 0.5/s"));
-    }
-    return absl::OkStatus();
+Finding check_span(std::string_view what, int64_t ns, int64_t least, int64_t most) {
+  if (ns >= least && ns <= most) return "";
+  return cat(what, " is ", time_text(ns), "; give ", time_text(least), " to ", time_text(most));
+}
+
+Finding check_ban(const Ban& ban) {
+  if (ban.after == 0) {
+    return ban == Ban{} ? "" : "a ban needs the refusals that lead to it; give 'after' 1 to 65535";
   }
-
-  absl::Status parse_rate(Policy& policy) {
-    if (!at_digit()) {
-      const size_t start = here();
-      const std::string name = word();
-      const auto* const found = std::find(kAlgorithmNames.begin() + 1, kAlgorithmNames.end(), name);
-      if (found == kAlgorithmNames.end()) {
-        return error(start, "expected a rate such as 100/m, 5/10s or 10r/s");
-      }
-      policy.algorithm = static_cast<Algorithm>(found - kAlgorithmNames.begin());
-    }
-    uint64_t limit = 0;
-    if (absl::Status s = number("the limit", 0xffffffff, limit); !s.ok()) return s;
-    policy.limit = static_cast<uint32_t>(limit);
-    size_t column = here();
-    std::string unit = word();
-    if (std::find(kCountWords.begin(), kCountWords.end(), unit) != kCountWords.end()) {
-      column = here();
-      unit = word();
-    }
-    if (unit.empty() ? !take('/') : unit != "per") {
-      return error(column, "expected '/' and a period, as in 100/m or 5/10s");
-    }
-    return parse_period(policy);
+  if (ban.after > 65535) {
+    return cat("a ban comes after ", ban.after, " refusals; give 1 to 65535");
   }
-
-  absl::Status parse_period(Policy& policy) {
-    uint64_t count = 1;
-    const size_t start = here();
-    if (at_digit()) {
-      if (absl::Status s = number("the period", uint64_t{1} << 62, count); !s.ok()) return s;
-    }
-    const size_t column = here();
-    const std::string name = word();
-    const auto matches = [&name](const Unit& unit) { return unit.name == name; };
-    const Unit* unit = std::find_if(kCanonicalUnits.begin(), kCanonicalUnits.end(), matches);
-    if (unit == kCanonicalUnits.end()) {
-      unit = std::find_if(kUnitAliases.begin(), kUnitAliases.end(), matches);
-      if (unit == kUnitAliases.end()) {
-        return error(column, "expected a unit of time: ns us ms s m h d w y");
-      }
-    }
-    if (count > static_cast<uint64_t>(kMaxPeriodNs / unit->ns)) {
-      return error(start, "the period is above 100 years");
-    }
-    policy.period_ns = static_cast<int64_t>(count) * unit->ns;
-    return absl::OkStatus();
+  Finding found =
+      check_span("the time to refuse in, before a ban,", ban.within_ns, kMillisecondNs, kMaxBanNs);
+  if (found.empty()) found = check_span("the ban", ban.for_ns, kMillisecondNs, kMaxBanNs);
+  if (!found.empty()) return found;
+  if (ban.factor == 0 || ban.factor > 1000) {
+    return cat("a ban lasts ", ban.factor, " times as long as the one before; give 1 to 1000");
   }
+  return check_span("the longest ban", ban.max_ns, ban.for_ns, kMaxBanNs);
+}
 
-  absl::Status parse_clause(Policy& policy) {
-    const size_t start = here();
-    const std::string name = word();
-    take('=');
-    if (name == "burst") {
-      if (policy.burst != 0) return error(start, "the burst is given twice");
-      uint64_t burst = 0;
-      const size_t column = here();
-      if (absl::Status s = number("the burst", kMaxBurst, burst); !s.ok()) return s;
-      if (burst == 0) return error(column, "the burst must be at least 1");
-      policy.burst = static_cast<uint32_t>(burst);
-      return absl::OkStatus();
-    }
-    if (name == "on-unavailable") {
-      const size_t column = here();
-      const std::string value = word();
-      if (value != "allow" && value != "deny") return error(column, "expected allow or deny");
-      policy.on_unavailable = value == "deny" ? OnUnavailable::kDeny : OnUnavailable::kAllow;
-      return absl::OkStatus();
-    }
-    return error(start, "expected 'burst N' or 'on-unavailable allow|deny'");
+Finding check_warm_up(const Policy& policy) {
+  if (policy.warm_up_ns == 0) {
+    return policy.warm_up_from_ppm == 1000000 ? "" : "the warm-up lasts 0s; give 1ns to 1d";
   }
+  if (Finding found = check_span("the warm-up", policy.warm_up_ns, 1, kMaxWarmUpNs);
+      !found.empty()) {
+    return found;
+  }
+  const uint32_t ppm = policy.warm_up_from_ppm;
+  if (ppm == 0 || ppm > 1000000 || ppm % 10 != 0) {
+    return cat("the warm-up begins at ", ppm,
+               " parts in a million; give more than 0 and at most 100%, with at most 3 decimals");
+  }
+  return "";
+}
 
-  std::string_view text_;
-  size_t at_ = 0;
-};
-
-absl::Status bad_value(std::string_view what) {
-  return absl::InvalidArgumentError(cat("invalid_policy: ", what));
+Finding check_options(const Policy& policy) {
+  const uint8_t* const percent = policy.class_percent;
+  for (int i = 0; i < 3; ++i) {
+    if (percent[i] < 1 || percent[i] > 100 || (i > 0 && percent[i] < percent[i - 1])) {
+      return cat("classes are ", percent[0], " ", percent[1], " ", percent[2],
+                 " per cent; give 1 to 100 for low, normal and high, none below the one before");
+    }
+  }
+  if (policy.enforced_percent > 100) {
+    return cat("the share enforced is ", policy.enforced_percent, " per cent; give 0 to 100");
+  }
+  if (policy.on_unavailable != OnUnavailable::kAllow &&
+      policy.on_unavailable != OnUnavailable::kDeny) {
+    return cat("on-unavailable is ", static_cast<int>(policy.on_unavailable),
+               "; give allow or deny");
+  }
+  if (Finding found = check_warm_up(policy); !found.empty()) return found;
+  if (Finding found = check_ban(policy.ban); !found.empty()) return found;
+  if (is_one_of(policy.rates[0].algorithm, kConstant)) {
+    Policy plain;
+    plain.rates = policy.rates;
+    if (policy != plain) {
+      return cat(rate_text(policy.rates[0]), " takes no options; leave them out");
+    }
+  }
+  return "";
 }
 
 }  // namespace
 
-absl::StatusOr<Policy> parse_policy(std::string_view text) { return Parser(text).parse(); }
-
-std::string policy_text(const Policy& policy) {
-  const Unit* unit = kCanonicalUnits.begin();
-  while (policy.period_ns % unit->ns != 0) ++unit;
-  const int64_t count = policy.period_ns / unit->ns;
-  const auto algorithm = static_cast<size_t>(policy.algorithm);
-  std::string text;
-  if (policy.algorithm != Algorithm::kGcra && algorithm < kAlgorithmNames.size()) {
-    text += cat(kAlgorithmNames[algorithm], " ");
-  }
-  text += cat(policy.limit, "/");
-  if (count != 1) text += cat(count);
-  text += cat(unit->name);
-  if (policy.burst != policy.limit) text += cat(" burst ", policy.burst);
-  if (policy.on_unavailable == OnUnavailable::kDeny) text += " on-unavailable deny";
-  return text;
-}
-
 absl::Status validate(const Policy& policy) {
-  const auto algorithm = static_cast<size_t>(policy.algorithm);
-  if (algorithm == 0 || algorithm >= kAlgorithmNames.size()) {
-    return bad_value(cat("algorithm is ", algorithm,
-                         "; give gcra, token-bucket or "
-                         "leaky-bucket"));
+  Finding found = check_rates(policy);
+  if (found.empty()) found = check_options(policy);
+  if (found.empty()) {
+    if (const size_t size = policy_text(policy).size(); size > kMaxPolicyText) {
+      found = cat("the canonical text has ", size, " bytes; give fewer rates, so that it fits ",
+                  kMaxPolicyText);
+    }
   }
-  if (policy.period_ns <= 0 || policy.period_ns > kMaxPeriodNs) {
-    return bad_value(cat("the period is ", policy.period_ns, " ns; give 1 ns to 100 years"));
-  }
-  if (policy.limit == 0) {
-    return bad_value("the limit is 0; give at least 1 permit a period");
-  }
-  if (policy.limit > policy.period_ns) {
-    return bad_value(cat("the rate is ", policy.limit, " in ", policy.period_ns,
-                         " ns; give at most one permit a nanosecond (10^9/s)"));
-  }
-  if (policy.burst == 0) return bad_value("the burst is 0; give at least 1");
-  if (!quota_fits(policy.limit, policy.period_ns, policy.burst)) {
-    return bad_value(cat("a burst of ", policy.burst, " at ", policy.limit, " in ",
-                         policy.period_ns,
-                         " ns takes over 36 years to refill; give a smaller burst or a "
-                         "higher rate"));
-  }
-  return absl::OkStatus();
+  if (found.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(cat("invalid_policy: ", found));
 }
 
 bool valid_policy_name(std::string_view name) {
   if (name.empty() || name.size() > 47) return false;
   return std::all_of(name.begin(), name.end(), [](char c) {
-    return is_letter(c) || is_digit(c) || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
   });
 }
 

@@ -151,6 +151,18 @@ std::string_view reason_text(Reason reason) {
       return "read_only";
     case Reason::kNoPolicy:
       return "no_policy";
+    case Reason::kBarred:
+      return "barred";
+    case Reason::kShadow:
+      return "shadow";
+    case Reason::kExempt:
+      return "exempt";
+    case Reason::kBlocked:
+      return "blocked";
+    case Reason::kUnsupported:
+      return "unsupported";
+    case Reason::kTooLate:
+      return "too_late";
   }
   return "unknown";
 }
@@ -219,23 +231,28 @@ int print_decision(const TryArgs& args, Format format, const std::string& policy
     json.field("remaining", decision.remaining);
     json.name("retry_after_ns").duration(decision.retry_after_ns);
     json.name("reset_after_ns").duration(decision.reset_after_ns);
+    json.field("delay_ns", decision.delay_ns).field("part", unsigned{decision.part});
     emit(json.end('}').take() + "\n");
   } else if (format == Format::kCsv) {
     const auto ns = [](int64_t span) { return span == kNever ? "" : std::to_string(span); };
     emit(csv_row({"policy", "verdict", "reason", "admitted", "remaining", "retry_after_ns",
-                  "reset_after_ns"}));
+                  "reset_after_ns", "delay_ns", "part"}));
     emit(csv_row({escape_key(policy), verdict, reason, decision.admitted ? "true" : "false",
                   std::to_string(decision.remaining), ns(decision.retry_after_ns),
-                  ns(decision.reset_after_ns)}));
+                  ns(decision.reset_after_ns), std::to_string(decision.delay_ns),
+                  std::to_string(decision.part)}));
   } else {
     std::string words(verdict);
     if (decision.reason != Reason::kNone) words += join(" (", reason, ")");
-    if (decision.verdict == Verdict::kUnavailable) {
+    if (decision.verdict == Verdict::kUnavailable || decision.reason == Reason::kShadow) {
       words += decision.admitted ? ", admitted" : ", not admitted";
     }
+    const std::string delay = decision.delay_ns == 0
+                                  ? ""
+                                  : join("start after  ", human_duration(decision.delay_ns), "\n");
     emit(join("verdict      ", words, "\nremaining    ", decision.remaining, "\nretry after  ",
               human_duration(decision.retry_after_ns), "\nreset after  ",
-              human_duration(decision.reset_after_ns), "\n"));
+              human_duration(decision.reset_after_ns), "\n", delay));
   }
   return finish(decision.allowed() ? kExitOk : kExitRefused);
 }

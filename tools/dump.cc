@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "dump.h"
 
-#include <ctime>
 #include <map>
-#include <utility>
 #include <vector>
 
 #include "brim/inspect.h"
@@ -14,194 +12,47 @@ namespace brim::tools {
 
 namespace {
 
-std::string_view hash_text(HashKind hash) {
-  return hash == HashKind::kSipHash ? "siphash" : hash == HashKind::kXxh3 ? "xxh3" : "unknown";
-}
-
-std::string_view on_full_text(OnFull on_full) {
-  switch (on_full) {
-    case OnFull::kEvictLeast:
-      return "evict";
-    case OnFull::kAllow:
-      return "allow";
-    case OnFull::kDeny:
-      return "deny";
-    case OnFull::kDefault:
-      break;
-  }
-  return "unknown";
-}
-
 std::string_view state_text(SlotState state) {
   return state == SlotState::kLive ? "live" : state == SlotState::kIdle ? "idle" : "tentative";
 }
 
-std::string utc_time(int64_t wall_ns) {
-  const auto seconds = static_cast<time_t>(wall_ns / 1'000'000'000);
-  struct tm parts {};
-  char text[32] = "";
-  if (gmtime_r(&seconds, &parts) == nullptr) return "unknown";
-  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
-
-// One fact of the segment: as a person reads it and as a program does. Numbers are bare.
-struct Fact {
-  const char* name;
-  std::string human;
-  std::string raw;
-  bool quoted;
-  const char* label = nullptr;  // for a person, if not the name
-};
-
-std::vector<Fact> facts_of(const SegmentInfo& info) {
-  const auto number = [](const char* name, uint64_t value) {
-    return Fact{name, std::to_string(value), std::to_string(value), false};
-  };
-  const auto text = [](const char* name, std::string_view value) {
-    return Fact{name, escape_text(value), std::string(value), true};
-  };
-  std::vector<Fact> facts = {text("path", info.path), text("uuid", info.uuid)};
-  facts.push_back({"linked", info.linked ? "yes" : "no: the name was removed or taken over",
-                   info.linked ? "true" : "false", false});
-  facts.push_back({"size_bytes", join(human_bytes(info.size_bytes), " (", info.size_bytes, ")"),
-                   std::to_string(info.size_bytes), false, "size"});
-  facts.push_back(number("layout_version", info.layout_version));
-  facts.push_back(number("capacity", info.capacity));
-  facts.push_back(number("slots", info.slots));
-  facts.push_back(number("probe_limit", info.probe_limit));
-  facts.push_back(number("groups_in_use", info.groups_in_use));
-  facts.push_back(number("name_bytes", info.name_bytes));
-  facts.push_back(number("max_policies", info.max_policies));
-  facts.push_back(text("hash", hash_text(info.hash)));
-  facts.push_back(text("on_full", on_full_text(info.on_full)));
-  facts.push_back(text("mode", human_mode(info.mode)));
-  facts.push_back(number("owner_uid", info.owner_uid));
-  facts.push_back(number("group_gid", info.group_gid));
-  facts.push_back(number("creator_pid", info.creator_pid));
-  facts.push_back({"created_wall_ns", utc_time(info.created_wall_ns),
-                   std::to_string(info.created_wall_ns), false, "created"});
-  return facts;
-}
-
-using Numbers = std::vector<std::pair<const char*, uint64_t>>;
-
-Numbers numbers_of(const Occupancy& count) {
-  return {{"virgin", count.virgin},
-          {"free", count.free},
-          {"live", count.live},
-          {"idle", count.idle},
-          {"tentative", count.tentative}};
-}
-
-void json_policies(JsonWriter& json, const std::vector<PolicyInfo>& policies) {
-  json.line().name("policies").begin('[');
-  for (const PolicyInfo& info : policies) {
-    json.line().begin('{').field("name", info.name).field("number", info.number);
-    json.field("text", info.text).field("limit", info.policy.limit);
-    json.field("period_ns", info.policy.period_ns).field("burst", info.policy.burst);
-    json.field("on_unavailable",
-               info.policy.on_unavailable == OnUnavailable::kAllow ? "allow" : "deny");
-    json.name("counters").begin('{');
-    for (const Counter& counter : info.counters) json.field(counter.name, counter.value);
-    json.end('}').end('}');
-  }
-  json.line().end(']');
-}
-
-std::string info_json(const std::string& name, const Inspector& inspector) {
-  JsonWriter json;
-  json.begin('{').field("version", 1).field("segment", name);
-  for (const Fact& fact : facts_of(inspector.info())) {
-    json.line().name(fact.name);
-    fact.quoted ? json.value(fact.raw) : json.literal(fact.raw);
-  }
-  json.line().name("occupancy").begin('{');
-  for (const auto& [state, count] : numbers_of(inspector.occupancy())) json.field(state, count);
-  json.end('}');
-  json_policies(json, inspector.policies());
-  json.line().name("counters").begin('[');
-  for (const Counter& counter : inspector.counters()) {
-    json.line().begin('{').field("name", counter.name).field("value", counter.value);
-    json.field("description", counter.description).end('}');
-  }
-  json.line().end(']').line().name("attached").begin('[');
-  for (const AttachedInfo& process : inspector.attached()) {
-    json.line().begin('{').field("pid", process.pid);
-    json.field("attached_for_ns", process.attached_for_ns);
-    json.field("same_namespace", process.same_namespace).name("alive");
-    process.same_namespace ? json.value(process.alive) : json.null();
-    json.end('}');
-  }
-  return json.line().end(']').line().end('}').take() + "\n";
-}
-
-// Four columns for everything: what it belongs to, whose it is, its name, its value.
-std::string info_csv(const Inspector& inspector) {
-  std::string out = csv_row({"part", "item", "field", "value"});
-  for (const Fact& fact : facts_of(inspector.info())) {
-    out += csv_row({"segment", "", fact.name, escape_text(fact.raw)});
-  }
-  for (const auto& [state, count] : numbers_of(inspector.occupancy())) {
-    out += csv_row({"occupancy", "", state, std::to_string(count)});
-  }
-  for (const PolicyInfo& policy : inspector.policies()) {
-    const std::string name = escape_text(policy.name);
-    out += csv_row({"policy", name, "text", escape_text(policy.text)});
-    for (const Counter& counter : policy.counters) {
-      out += csv_row({"policy", name, counter.name, std::to_string(counter.value)});
+// What a row shows: the key as one rate of its policy, or the policy's bans, sees it.
+class Row {
+ public:
+  Row(const KeyInfo& key, const PolicyInfo* policy) : key_(key), policy_(policy) {
+    if (policy != nullptr && key.part < policy->policy.rates.size()) {
+      rate_ = &policy->policy.rates[key.part];
     }
   }
-  for (const Counter& counter : inspector.counters()) {
-    out += csv_row({"counter", "", counter.name, std::to_string(counter.value)});
-  }
-  for (const AttachedInfo& process : inspector.attached()) {
-    out += csv_row({"attached", std::to_string(process.pid), "attached_for_ns",
-                    std::to_string(process.attached_for_ns)});
-  }
-  return out;
-}
 
-std::string info_table(const Inspector& inspector) {
-  std::vector<std::vector<std::string>> rows = {{"SEGMENT", ""}};
-  for (const Fact& fact : facts_of(inspector.info())) {
-    rows.push_back({fact.label != nullptr ? fact.label : fact.name, fact.human});
+  const KeyInfo& key() const { return key_; }
+  const Rate* rate() const { return rate_; }
+  std::string policy() const {
+    return policy_ == nullptr ? join("#", key_.policy) : escape_key(policy_->name);
   }
-  std::string out = table(rows);
-  rows = {{"OCCUPANCY", "SLOTS"}};
-  for (const auto& [state, count] : numbers_of(inspector.occupancy())) {
-    rows.push_back({state, std::to_string(count)});
+  // With the part, unless the policy has only this one: "api/0", "api/ban".
+  std::string policy_part() const {
+    if (key_.part == KeyInfo::kBanPart) return policy() + "/ban";
+    const bool several = policy_ == nullptr ? key_.part != 0 : policy_->policy.rates.size() > 1;
+    return several ? join(policy(), "/", key_.part) : policy();
   }
-  out += "\n" + table(rows, {1});
-  rows = {{"POLICY", "ALLOWED", "DENIED", "UNAVAILABLE", "EVICTED", "REFUNDED", "TEXT"}};
-  for (const PolicyInfo& policy : inspector.policies()) {
-    std::vector<std::string> row = {escape_text(policy.name)};
-    for (const Counter& counter : policy.counters) row.push_back(std::to_string(counter.value));
-    row.resize(rows.front().size() - 1);
-    row.push_back(escape_text(policy.text));
-    rows.push_back(std::move(row));
+  // Logs and leases do not tell from outside what is left, bans have nothing to be left.
+  bool has_remaining() const {
+    return has_reset() && key_.part != KeyInfo::kBanPart &&
+           (rate_ == nullptr || (rate_->algorithm != Algorithm::kSlidingLog &&
+                                 rate_->algorithm != Algorithm::kConcurrency));
   }
-  out += "\n" + table(rows, {1, 2, 3, 4, 5});
-  rows = {{"COUNTER", "VALUE", "MEANING"}};
-  for (const Counter& counter : inspector.counters()) {
-    rows.push_back({counter.name, std::to_string(counter.value), counter.description});
+  bool has_reset() const { return key_.state != SlotState::kTentative; }
+  // Of bans: until the key is no more barred.
+  int64_t reset_ns() const {
+    return key_.part == KeyInfo::kBanPart ? key_.decision.retry_after_ns
+                                          : key_.decision.reset_after_ns;
   }
-  out += "\n" + table(rows, {1});
-  rows = {{"ATTACHED PID", "SINCE", "STATE"}};
-  for (const AttachedInfo& process : inspector.attached()) {
-    rows.push_back({std::to_string(process.pid), human_duration(process.attached_for_ns),
-                    !process.same_namespace ? "in another pid namespace"
-                    : process.alive         ? "alive"
-                                            : "dead"});
-  }
-  return out + "\n" + table(rows, {0, 1});
-}
 
-// What a key's row needs of its policy.
-struct PolicyColumns {
-  std::string name;
-  uint32_t limit = 0;
-  uint32_t burst = 0;
+ private:
+  const KeyInfo& key_;
+  const PolicyInfo* policy_;
+  const Rate* rate_ = nullptr;
 };
 
 struct DumpFilter {
@@ -214,9 +65,7 @@ class Dumper {
  public:
   Dumper(Format format, DumpFilter filter, const std::vector<PolicyInfo>& policies)
       : format_(format), filter_(filter) {
-    for (const PolicyInfo& info : policies) {
-      policies_[info.number] = {info.name, info.policy.limit, info.policy.burst};
-    }
+    for (const PolicyInfo& info : policies) policies_[info.number] = info;
   }
 
   void begin(const std::string& segment) {
@@ -226,7 +75,7 @@ class Dumper {
         break;
       case Format::kCsv:
         emit(csv_row({"policy", "key", "key_length", "key_cut", "fingerprint", "state", "remaining",
-                      "reset_after_ns", "limit", "burst"}));
+                      "reset_after_ns", "limit", "burst", "part"}));
         break;
       case Format::kJson:
         json_.begin('{').field("version", 1).field("segment", segment).name("keys").begin('[');
@@ -244,16 +93,16 @@ class Dumper {
     }
     ++count_;
     const auto found = policies_.find(key.policy);
-    const PolicyColumns* const policy = found == policies_.end() ? nullptr : &found->second;
+    const Row row(key, found == policies_.end() ? nullptr : &found->second);
     switch (format_) {
       case Format::kTable:
-        return emit(table_row(key, policy));
+        return emit(table_row(row));
       case Format::kCsv:
-        return emit(csv(key, policy));
+        return emit(csv(row));
       case Format::kJson:
         break;
     }
-    return emit(json(key, policy));
+    return emit(json(row));
   }
 
   int end() {
@@ -278,19 +127,16 @@ class Dumper {
     return text;
   }
 
-  static std::string policy_text(const KeyInfo& key, const PolicyColumns* policy) {
-    return policy == nullptr ? join("#", key.policy) : escape_key(policy->name);
-  }
-
-  static std::string table_row(const KeyInfo& key, const PolicyColumns* policy) {
+  static std::string table_row(const Row& row) {
     const auto pad = [](const std::string& text, size_t width) {
       return std::string(text.size() < width ? width - text.size() : 0, ' ');
     };
-    const std::string name = policy_text(key, policy);
+    const KeyInfo& key = row.key();
+    const std::string name = row.policy_part();
     const std::string state(state_text(key.state));
-    const bool known = key.state != SlotState::kTentative;
-    const std::string remaining = known ? std::to_string(key.decision.remaining) : "-";
-    const std::string reset = known ? human_duration(key.decision.reset_after_ns) : "-";
+    const std::string remaining =
+        row.has_remaining() ? std::to_string(key.decision.remaining) : "-";
+    const std::string reset = row.has_reset() ? human_duration(row.reset_ns()) : "-";
     std::string text = key_text(key);
     if (text.empty()) text = "\"\"";
     if (cut(key)) text += join(" (first ", key.name.size(), " of ", key.name_length, " bytes)");
@@ -298,19 +144,20 @@ class Dumper {
                 pad(reset, 11), " ", reset, "  ", text, "\n");
   }
 
-  static std::string csv(const KeyInfo& key, const PolicyColumns* policy) {
-    const bool known = key.state != SlotState::kTentative;
-    return csv_row({policy_text(key, policy), key_text(key),
-                    key.has_name ? std::to_string(key.name_length) : "",
-                    cut(key) ? "true" : "false", fingerprint(key), state_text(key.state),
-                    known ? std::to_string(key.decision.remaining) : "",
-                    known ? std::to_string(key.decision.reset_after_ns) : "",
-                    policy == nullptr ? "" : std::to_string(policy->limit),
-                    policy == nullptr ? "" : std::to_string(policy->burst)});
+  static std::string csv(const Row& row) {
+    const KeyInfo& key = row.key();
+    return csv_row(
+        {row.policy(), key_text(key), key.has_name ? std::to_string(key.name_length) : "",
+         cut(key) ? "true" : "false", fingerprint(key), state_text(key.state),
+         row.has_remaining() ? std::to_string(key.decision.remaining) : "",
+         row.has_reset() ? std::to_string(row.reset_ns()) : "",
+         row.rate() == nullptr ? "" : std::to_string(row.rate()->limit),
+         row.rate() == nullptr ? "" : std::to_string(row.rate()->burst), std::to_string(key.part)});
   }
 
-  std::string json(const KeyInfo& key, const PolicyColumns* policy) {
-    json_.line().begin('{').field("policy", policy_text(key, policy)).name("key");
+  std::string json(const Row& row) {
+    const KeyInfo& key = row.key();
+    json_.line().begin('{').field("policy", row.policy()).field("part", key.part).name("key");
     key.has_name ? json_.value(escape_key(key.name)) : json_.null();
     json_.name("key_base64");
     key.has_name ? json_.value(base64(key.name)) : json_.null();
@@ -318,17 +165,17 @@ class Dumper {
     key.has_name ? json_.value(key.name_length) : json_.null();
     json_.field("key_cut", cut(key)).field("fingerprint", fingerprint(key));
     json_.field("state", state_text(key.state));
-    if (key.state != SlotState::kTentative) {
-      json_.field("remaining", key.decision.remaining);
-      json_.name("reset_after_ns").duration(key.decision.reset_after_ns);
+    if (row.has_remaining()) json_.field("remaining", key.decision.remaining);
+    if (row.has_reset()) json_.name("reset_after_ns").duration(row.reset_ns());
+    if (row.rate() != nullptr) {
+      json_.field("limit", row.rate()->limit).field("burst", row.rate()->burst);
     }
-    if (policy != nullptr) json_.field("limit", policy->limit).field("burst", policy->burst);
     return json_.end('}').take();
   }
 
   Format format_;
   DumpFilter filter_;
-  std::map<uint16_t, PolicyColumns> policies_;
+  std::map<uint16_t, PolicyInfo> policies_;
   JsonWriter json_;
   uint64_t count_ = 0;
   bool more_ = false;
@@ -364,19 +211,6 @@ absl::StatusOr<uint16_t> policy_number(const std::string& name,
 }
 
 }  // namespace
-
-int run_info(const InfoArgs& args) {
-  const absl::StatusOr<Format> format = parse_format(args.format);
-  if (!format.ok()) return report(format.status());
-  const absl::StatusOr<Options> options = trusting_options(args.owner, args.group);
-  if (!options.ok()) return report(options.status());
-  const absl::StatusOr<Inspector> inspector = Inspector::attach(args.name, *options);
-  if (!inspector.ok()) return report(inspector.status());
-  emit(*format == Format::kJson  ? info_json(args.name, *inspector)
-       : *format == Format::kCsv ? info_csv(*inspector)
-                                 : info_table(*inspector));
-  return finish();
-}
 
 int run_dump(const DumpArgs& args) {
   const absl::StatusOr<Format> format = parse_format(args.format);

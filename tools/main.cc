@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "change.h"
+#include "check.h"
 #include "commands.h"
 #include "dump.h"
 #include "output.h"
@@ -122,6 +124,19 @@ void add_try(CLI::App& app, int& exit_code) {
       "  brim try api alice --policy per_user --cost 5\n"
       "  head -c 16 key.bin | brim try api --key-file - --peek");
   command->callback([args, &exit_code] { exit_code = run_try(*args); });
+}
+
+void add_check(CLI::App& app, int& exit_code) {
+  const auto args = std::make_shared<CheckArgs>();
+  CLI::App* const command = app.add_subcommand(
+      "check", "Read a file of policies: worst cases, memory and traps of each; needs no segment");
+  command->add_option("FILE", args->file, "TOML file with [policies]")->required();
+  command->add_option("--format", args->format, "text or json (default text)");
+  command->add_flag("--strict", args->strict, "Exit status 1 if there are warnings");
+  command->footer(
+      "Examples:\n  brim check limits.toml\n  brim check --strict limits.toml && deploy\n"
+      "  brim check limits.toml --format json | jq .policies[].findings");
+  command->callback([args, &exit_code] { exit_code = run_check(*args); });
 }
 
 void add_unlink(CLI::App& app, int& exit_code) {
@@ -254,6 +269,8 @@ int run(int argc, char** argv) {
   add_try(app, exit_code);
   add_unlink(app, exit_code);
   add_replay_command(app, exit_code);
+  add_check(app, exit_code);
+  add_change_commands(app, exit_code);
   app.require_subcommand(1, 1);  // a key or name may be called as a command is
   app.footer(
       "Exit status: 0 done or allowed, 1 failure, 2 wrong usage, 3 no such segment,\n"

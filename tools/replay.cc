@@ -67,8 +67,13 @@ absl::Status add_policy(const std::string& option, std::vector<NamedPolicy>& pol
       return bad_option(join("invalid_policy: --policy ", policy.name, " is given twice"));
     }
   }
-  if (absl::StatusOr<Policy> parsed = parse_policy(policy.text); !parsed.ok()) {
-    return parsed.status();
+  const absl::StatusOr<Policy> parsed = parse_policy(policy.text);
+  if (!parsed.ok()) return parsed.status();
+  for (const Rate& rate : parsed->rates) {
+    if (rate.algorithm != Algorithm::kConcurrency) continue;
+    return bad_option(join("unsupported_policy: --policy ", policy.name,
+                           " limits requests under way, and a log does not tell when each ended; "
+                           "give a rate, such as 100/m"));
   }
   policies.push_back(std::move(policy));
   return absl::OkStatus();
@@ -196,17 +201,22 @@ PolicyReport policy_report(const Replay& replay, const PolicyRun& run,
   report.refused = run.refused;
   report.undecided = run.undecided;
   report.evicted = replay.limiter->evicted(run.name);
+  report.shadow = run.shadow;
   report.clients_refused = static_cast<uint64_t>(
       std::count_if(run.refused_by_client.begin(), run.refused_by_client.end(),
                     [](uint64_t refused) { return refused != 0; }));
   report.first_refusal_ns = run.first_refusal_ns;
   if (run.refused != 0) report.first_refused_key = replay.clients.key(run.first_refused_client);
   report.top = top_refused(replay, run, plan.top);
-  const int64_t period_ns = report.policy.period_ns;
+  report.no_burst = why_no_burst(report.policy);
+  const int64_t period_ns = only_period_ns(report.policy);
+  if (period_ns == 0) return report;
   const Peaks peaks = window_peaks(events, clients, period_ns);
   report.period = window_report(peaks, period_ns, plan.percentile);
+  if (!report.no_burst.empty()) return report;
+  const uint32_t limit = report.policy.rates.front().limit;
   report.least_burst =
-      distribution(least_bursts(events, clients, report.policy.limit, period_ns), plan.percentile);
+      distribution(least_bursts(events, clients, limit, period_ns), plan.percentile);
   report.suggestion = suggest(events, peaks.client, report.policy, plan.percentile);
   return report;
 }

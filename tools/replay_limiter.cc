@@ -64,6 +64,7 @@ void ReplayLimiter::take(int64_t time_ns, uint32_t client, std::string_view key)
     if (run.refused_by_client.size() <= client) run.refused_by_client.resize(client + size_t{1});
     const Decision decision = run.handle.try_acquire(key);
     if (decision.verdict == Verdict::kUnavailable) ++run.undecided;
+    if (decision.reason == Reason::kShadow) ++run.shadow;
     if (decision.admitted) {
       ++run.admitted;
       continue;

@@ -39,6 +39,7 @@ struct PolicyRun {
   uint64_t admitted = 0;
   uint64_t refused = 0;
   uint64_t undecided = 0;
+  uint64_t shadow = 0;  // of the admitted: refused if the policy were enforced
   std::vector<uint64_t> refused_by_client;
   int64_t first_refusal_ns = 0;
   uint32_t first_refused_client = 0;

@@ -60,7 +60,8 @@ std::string peak_table(const Report& report) {
     rows.push_back(window_row(window, join("any ", window.window_ns / kSecondNs, "s")));
   }
   for (const PolicyReport& policy : report.policies) {
-    rows.push_back(window_row(policy.period, join("a period of ", policy.name)));
+    if (!policy.period.has_value()) continue;
+    rows.push_back(window_row(*policy.period, join("a period of ", policy.name)));
   }
   return tools::table(rows, {1, 3, 4, 5});
 }
@@ -89,6 +90,15 @@ std::string policy_table(const PolicyReport& policy, const Report& report) {
   if (policy.refused != 0) {
     out += join("  first      ", utc(policy.first_refusal_ns), " ",
                 cut(shown_key(policy.first_refused_key)), "\n");
+  }
+  if (policy.shadow != 0) {
+    out +=
+        join("  shadow     ", policy.shadow, " of the admitted were only not refused because the ",
+             "policy is not enforced for them\n");
+  }
+  if (!policy.no_burst.empty()) {
+    return join(out, top_table(policy), "suggested: none; ", policy.no_burst,
+                ": try other numbers instead\n");
   }
   out += join("  burst that refuses nothing at this rate: ", policy.least_burst.most,
               " for the neediest client, ", policy.least_burst.percentile, " for p",
@@ -132,7 +142,8 @@ void write_policy(JsonWriter& json, const PolicyReport& policy, const Report& re
   json.line().begin('{').field("name", policy.name).field("policy", policy_text(policy.policy));
   json.field("requests", report.requests).field("admitted", policy.admitted);
   json.field("refused", policy.refused).field("undecided", policy.undecided);
-  json.field("evicted", policy.evicted).field("clients_refused", policy.clients_refused);
+  json.field("evicted", policy.evicted).field("shadow", policy.shadow);
+  json.field("clients_refused", policy.clients_refused);
   json.name("first_refusal");
   if (policy.refused == 0) {
     json.null();
@@ -146,19 +157,30 @@ void write_policy(JsonWriter& json, const PolicyReport& policy, const Report& re
     json.field("requests", client.requests).field("refused", client.refused).end('}');
   }
   json.end(']').line().name("period_peak");
-  write_window(json, policy.period);
+  policy.period.has_value() ? write_window(json, *policy.period) : static_cast<void>(json.null());
   json.line();
-  write_distribution(json, "least_burst", policy.least_burst);
+  if (policy.no_burst.empty()) {
+    write_distribution(json, "least_burst", policy.least_burst);
+  } else {
+    json.name("least_burst").null().field("not_computed", policy.no_burst);
+  }
   json.line().name("suggestion");
   if (!policy.suggestion.valid) {
     json.null();
   } else {
     json.begin('{').field("policy", policy_text(policy.suggestion.policy));
-    json.field("limit", policy.suggestion.policy.limit);
-    json.field("burst", policy.suggestion.policy.burst);
+    json.field("limit", policy.suggestion.policy.rates.front().limit);
+    json.field("burst", policy.suggestion.policy.rates.front().burst);
     json.field("clients_refused", policy.suggestion.clients_refused).end('}');
   }
   json.end('}');
+}
+
+// Windows that begin at times of the wall clock.
+bool follows_the_clock(const Rate& rate) {
+  return rate.algorithm == Algorithm::kCalendarWindow ||
+         rate.algorithm == Algorithm::kSlidingCounter ||
+         (rate.algorithm == Algorithm::kFixedWindow && !rate.first_hit);
 }
 
 }  // namespace
@@ -187,6 +209,12 @@ std::vector<std::string> warnings(const Report& report) {
                         "oldest first, or a larger --reorder"));
   }
   for (const PolicyReport& policy : report.policies) {
+    const std::vector<Rate>& rates = policy.policy.rates;
+    if (std::any_of(rates.begin(), rates.end(), follows_the_clock)) {
+      list.push_back(join("the windows of policy ", policy.name,
+                          " are aligned as if the log had begun just now, so what passes around "
+                          "their ends differs from the log's own time"));
+    }
     if (policy.evicted != 0 || policy.undecided != 0) {
       list.push_back(join("the capacity was too small: ", policy.evicted + policy.undecided,
                           " keys of policy ", policy.name,

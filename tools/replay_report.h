@@ -4,6 +4,7 @@
 #define BRIM_TOOLS_REPLAY_REPORT_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,11 +47,13 @@ struct PolicyReport {
   uint64_t refused = 0;
   uint64_t undecided = 0;
   uint64_t evicted = 0;
+  uint64_t shadow = 0;
   uint64_t clients_refused = 0;
   int64_t first_refusal_ns = 0;
   std::string first_refused_key;
   std::vector<RefusedClient> top;
-  WindowReport period;
+  std::optional<WindowReport> period;  // none: no one length, or several
+  std::string no_burst;                // why least_burst and suggestion were not computed
   Distribution least_burst;
   Suggestion suggestion;
 };

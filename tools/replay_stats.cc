@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "output.h"
+#include "replay_text.h"
 
 namespace brim::replay {
 
@@ -184,6 +185,42 @@ std::vector<uint32_t> least_bursts(std::span<const Event> events, size_t clients
   return bursts;
 }
 
+std::string why_no_burst(const Policy& policy) {
+  if (policy.rates.size() != 1) return "several rates decide together";
+  const Rate& rate = policy.rates.front();
+  if (rate.algorithm != Algorithm::kGcra && rate.algorithm != Algorithm::kTokenBucket &&
+      rate.algorithm != Algorithm::kLeakyBucket) {
+    return "this algorithm has no burst";
+  }
+  if (rate.forward || rate.debt != 0) return "the bucket lends permits";
+  if (policy.warm_up_ns != 0) return "the rate grows";
+  if (policy.ban.after != 0) return "bans refuse more than the rate does";
+  if (policy.enforced_percent != 100) return "the policy is not enforced for all";
+  if (policy.class_percent[static_cast<size_t>(Priority::kNormal)] != 100) {
+    return "normal requests may not use the whole burst";
+  }
+  return "";
+}
+
+int64_t only_period_ns(const Policy& policy) {
+  if (policy.rates.size() != 1) return 0;
+  const Rate& rate = policy.rates.front();
+  switch (rate.calendar) {
+    case CalendarUnit::kHour:
+      return 3600 * kSecondNs;
+    case CalendarUnit::kDay:
+      return 86400 * kSecondNs;
+    case CalendarUnit::kWeek:
+      return 7 * 86400 * kSecondNs;
+    case CalendarUnit::kMonth:
+    case CalendarUnit::kYear:
+      return 0;
+    case CalendarUnit::kNone:
+      break;
+  }
+  return rate.period_ns;
+}
+
 absl::StatusOr<Percentile> Percentile::parse(const std::string& text) {
   const size_t dot = std::min(text.find('.'), text.size());
   const std::string decimals = dot < text.size() ? text.substr(dot + 1) : "0";
@@ -215,17 +252,17 @@ uint32_t percentile_of(std::vector<uint32_t> values, Percentile percentile) {
 Suggestion suggest(std::span<const Event> events, const std::vector<uint32_t>& period_peaks,
                    const Policy& asked, Percentile percentile) {
   Suggestion suggestion;
-  Policy& policy = suggestion.policy;
-  policy = asked;
-  policy.limit = percentile_of(period_peaks, percentile);
+  suggestion.policy = asked;
+  Rate& rate = suggestion.policy.rates.front();
+  rate.limit = percentile_of(period_peaks, percentile);
   // A period of nanoseconds may be too short for such a limit.
-  if (policy.limit == 0 || policy.limit > policy.period_ns) return suggestion;
+  if (rate.limit == 0 || rate.limit > rate.period_ns) return suggestion;
   const std::vector<uint32_t> bursts =
-      least_bursts(events, period_peaks.size(), policy.limit, policy.period_ns);
-  policy.burst = percentile_of(bursts, percentile);
+      least_bursts(events, period_peaks.size(), rate.limit, rate.period_ns);
+  rate.burst = percentile_of(bursts, percentile);
   suggestion.clients_refused = static_cast<uint64_t>(std::count_if(
-      bursts.begin(), bursts.end(), [&](uint32_t burst) { return burst > policy.burst; }));
-  suggestion.valid = validate(policy).ok();
+      bursts.begin(), bursts.end(), [&](uint32_t burst) { return burst > rate.burst; }));
+  suggestion.valid = validate(suggestion.policy).ok();
   return suggestion;
 }
 

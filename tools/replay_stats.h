@@ -119,6 +119,11 @@ Peaks window_peaks(std::span<const Event> events, size_t clients, int64_t window
 std::vector<uint32_t> least_bursts(std::span<const Event> events, size_t clients, uint32_t limit,
                                    int64_t period_ns);
 
+// Why no burst can be computed for the policy, or nothing: it is one plain bucket.
+std::string why_no_burst(const Policy& policy);
+// The period of the policy's only rate; 0 if it has several or none of one length.
+int64_t only_period_ns(const Policy& policy);
+
 // A percentage to three decimals, 0.001 to 100.
 struct Percentile {
   uint32_t thousandths = 99000;
@@ -132,12 +137,13 @@ uint32_t percentile_of(std::vector<uint32_t> values, Percentile percentile);
 
 // A policy that would have let at least `percentile` of the clients pass untouched.
 struct Suggestion {
-  bool valid = false;  // false: no policy can hold the numbers
-  Policy policy;
+  bool valid = false;            // false: no policy can hold the numbers
+  Policy policy;                 // of one rate
   uint64_t clients_refused = 0;  // that it would have refused at least once
 };
 // limit: the percentile of the clients' peaks in one period; burst: the percentile of the least
-// bursts at that rate. `asked` gives the period and everything else.
+// bursts at that rate. `asked` gives the period and everything else. REQUIRES: why_no_burst(asked)
+// is empty.
 Suggestion suggest(std::span<const Event> events, const std::vector<uint32_t>& period_peaks,
                    const Policy& asked, Percentile percentile);
 

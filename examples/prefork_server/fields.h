@@ -5,6 +5,7 @@
 //
 // A burst is said as the quota, and the time in which an empty burst refills as its window:
 // "100/m burst 20" is "20 in 12 s" (q=20;w=12). So r never exceeds q, and q/w is the true rate.
+// A window is said as it is. Of several rates the first is said; r and t are those of all.
 #ifndef BRIM_EXAMPLES_PREFORK_SERVER_FIELDS_H_
 #define BRIM_EXAMPLES_PREFORK_SERVER_FIELDS_H_
 
@@ -19,7 +20,7 @@
 namespace example {
 
 // `"NAME";q=BURST;w=SECONDS`. w is rounded up; a window below one second can not be said, so w is
-// left out then. Policy names need no escaping in a structured-field string.
+// left out then, as is that of months. Policy names need no escaping in a structured-field string.
 std::string policy_field(std::string_view name, const brim::Policy& policy);
 
 // `"NAME";r=REMAINING;t=SECONDS`, nothing if brim could not decide. t is rounded up: until the

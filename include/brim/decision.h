@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What every call returns. A Decision is 24 bytes, trivially copyable, and computed
+// What every call returns. A Decision is 32 bytes, trivially copyable, and computed
 // from the very word that was decided on, so its fields always agree with each other.
 #ifndef BRIM_DECISION_H_
 #define BRIM_DECISION_H_
@@ -27,22 +27,29 @@ enum class Reason : uint8_t {
   kContended = 3,  // the bound on retries was reached
   kReadOnly = 4,   // the segment is attached read-only
   kNoPolicy = 5,   // the handle's policy does not exist in the segment
+  kBarred = 6,     // the key is banned until retry_after_ns is over
+  kShadow = 7,     // the policy refuses but does not enforce this key: admitted, nothing charged
+  kExempt = 8,     // an override or the policy `unlimited` admits the key without counting it
+  kBlocked = 9,    // an override or the policy `deny` refuses the key: retry_after_ns is kNever
+  kUnsupported = 10,  // the policy's algorithm has no such call (a lease of a rate, say)
+  kTooLate = 11,      // the booking would begin after the time that the caller or policy allows
 };
 
 struct Decision {
   int64_t retry_after_ns = 0;  // 0 if admitted; else least wait after which this request would pass
   int64_t reset_after_ns = 0;  // until the key is idle, that is as if never seen
+  int64_t delay_ns = 0;        // if admitted: wait this long before you start (queue, reserve)
   uint32_t remaining = 0;      // largest cost that would pass right after this call
   Verdict verdict = Verdict::kDenied;
   Reason reason = Reason::kNone;
   bool admitted = false;  // let the request pass: the verdict with on_unavailable applied
-  uint8_t reserved = 0;
+  uint8_t part = 0;       // which rate of the policy, or key of the call, this answer is about
 
   constexpr bool allowed() const noexcept { return admitted; }
   explicit constexpr operator bool() const noexcept { return admitted; }
   friend constexpr bool operator==(const Decision&, const Decision&) = default;
 };
-static_assert(sizeof(Decision) == 24);
+static_assert(sizeof(Decision) == 32);
 
 }  // namespace brim
 

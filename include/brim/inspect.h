@@ -54,6 +54,7 @@ struct PolicyInfo {
   std::string name;
   std::string text;
   Policy policy;
+  uint32_t factor_ppm = 1000000;  // see Limiter::set_factor
   std::vector<Counter> counters;
 };
 
@@ -70,7 +71,9 @@ enum class SlotState : uint8_t { kLive = 1, kIdle = 2, kTentative = 3 };
 struct KeyInfo {
   uint64_t slot = 0;
   uint16_t policy = 0;
-  uint64_t fingerprint = 0;  // 52 bits
+  uint32_t part = 0;         // which rate of the policy; kBanPart: its bans
+  uint64_t fingerprint = 0;  // 49 bits
+  static constexpr uint32_t kBanPart = 7;
   SlotState state = SlotState::kIdle;
   bool has_name = false;     // the stored text verified; else only the fingerprint is known
   std::string_view name;     // any bytes at all; valid during the callback

@@ -77,7 +77,7 @@ class Clock {
   static Clock monotonic() noexcept { return Clock(kMonotonic, nullptr); }
   static Clock manual(const std::atomic<int64_t>* ns) noexcept { return Clock(kManual, ns); }
 
-  int64_t now() const noexcept {
+  [[gnu::always_inline]] int64_t now() const noexcept {
     if (kind_ == kTsc) [[likely]]
       return tsc_now_ns();
     // Relaxed: the reading is the whole message.

@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: MIT
 """Goal: the commands of README.md and docs/start.md work, and README shows examples/minimal.cc.
 
-Method: runs every line of their sh blocks that begins with `brim`, in order, with a segment name of
-this process; `brim try` may also answer 75. BRIM_TOOL is the command, BRIM_ROOT the source tree.
+Method: runs every line of their sh blocks that begins with `brim`, in order, with segment names of
+this process, and the heredocs before them; `brim try` may also answer 75. BRIM_TOOL is the command,
+BRIM_ROOT the source tree.
 """
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import unittest
 
 ROOT = os.environ['BRIM_ROOT']
@@ -21,23 +23,36 @@ def read(path):
 
 
 class Docs(unittest.TestCase):
+    def commands(self, path):
+        """The brim lines and the files that cat writes for them, in order."""
+        for block in re.findall(r'```sh\n(.*?)```', read(path), re.S):
+            lines = iter(block.splitlines())
+            for line in lines:
+                if line.startswith('cat >'):
+                    for more in lines:
+                        line += '\n' + more
+                        if more == 'END':
+                            break
+                    yield line
+                elif line.startswith('brim '):
+                    yield line
+
     def run_blocks(self, path):
-        name = f'shop-{os.getpid()}'
+        names = {word: f'{word}-{os.getpid()}' for word in ('shop', 'api')}
         ran = 0
         env = dict(os.environ, PATH=os.path.dirname(TOOL) + os.pathsep + os.environ['PATH'])
-        try:
-            for block in re.findall(r'```sh\n(.*?)```', read(path), re.S):
-                for line in block.splitlines():
-                    if not line.startswith('brim '):
-                        continue
-                    command = re.sub(r'\bshop\b', name, line)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                for line in self.commands(path):
+                    command = re.sub(r'\b(shop|api)\b', lambda m: names[m.group()], line)
                     done = subprocess.run(['bash', '-c', command], env=env, capture_output=True,
-                                          check=False)
+                                          cwd=folder, check=False)
                     allowed = (0, 75) if line.startswith('brim try') else (0,)
                     self.assertIn(done.returncode, allowed, f'{path}: {line}: {done.stderr}')
                     ran += 1
-        finally:
-            subprocess.run([TOOL, 'unlink', name], capture_output=True, check=False)
+            finally:
+                for name in names.values():
+                    subprocess.run([TOOL, 'unlink', name], capture_output=True, check=False)
         self.assertGreater(ran, 3, path)
 
     def test_readme(self):

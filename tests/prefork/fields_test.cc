@@ -47,11 +47,22 @@ TEST(PolicyField, RoundsTheWindowUpAndOmitsItBelowASecond) {
 }
 
 TEST(PolicyField, LongestWindowDoesNotOverflow) {
+  brim::Rate rate;
+  rate.limit = 1;
+  rate.period_ns = brim::kMaxPeriodNs;
+  rate.burst = 4294967295;
   brim::Policy policy;
-  policy.limit = 1;
-  policy.period_ns = brim::kMaxPeriodNs;
-  policy.burst = 4294967295;
+  policy.rates = {rate};
   EXPECT_EQ(example::policy_field("p", policy), "\"p\";q=4294967295;w=13544608861512000000");
+}
+
+TEST(PolicyField, SaysWindowsAsTheyAreAndOfSeveralRatesTheFirst) {
+  EXPECT_EQ(field_of("fixed-window 5000/d"), "\"p\";q=5000;w=86400");
+  EXPECT_EQ(field_of("sliding-log 10/m"), "\"p\";q=10;w=60");
+  EXPECT_EQ(field_of("calendar-window 9/month"), "\"p\";q=9");
+  EXPECT_EQ(field_of("10/s burst 5 debt 15"), "\"p\";q=20;w=2");
+  EXPECT_EQ(field_of("10/s burst 20; 1000/h"), "\"p\";q=20;w=2");
+  EXPECT_EQ(example::policy_field("p", brim::Policy()), "\"p\";q=0");
 }
 
 TEST(LimitField, AllowedTellsWhenTheWholeQuotaIsBack) {

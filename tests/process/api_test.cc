@@ -41,7 +41,7 @@ TEST_F(Api, F35ExtremePolicies) {
         "4294967295/100y burst 1", "1000000007/1000000009ns burst 999999937", "1/us burst 1"}) {
     SCOPED_TRACE(text);
     open(64, text);
-    const uint32_t burst = parse_policy(text)->burst;
+    const uint32_t burst = parse_policy(text)->rates[0].burst;
     EXPECT_EQ(policy_.peek("k").remaining, burst);
     if (burst > 1) {
       EXPECT_TRUE(policy_.try_acquire("k", burst - 1));

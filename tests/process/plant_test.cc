@@ -125,14 +125,18 @@ TEST_F(Plant, F29DuplicateVerifiedCopies) {
 }
 
 // Goal: F34, a word beyond the policy's reach is brought down to it, counted, and bars its key no
-//   longer than the burst takes to refill; a word of the far past grants no more than the burst.
-// Method: plants the extremes, for keys of three policies.
-TEST_F(Plant, F34ImpossibleWords) {
-  open(64, "10/s burst 5");
+//   longer than the burst, and what may be booked ahead of it, take to refill; a word of the far
+//   past grants no more than the burst.
+// Method: plants the extremes, without bookings and with those of the default.
+class PlantImpossible : public Plant, public ::testing::WithParamInterface<int64_t> {};
+
+TEST_P(PlantImpossible, F34ImpossibleWords) {
+  const int64_t ahead = GetParam() * kSecond;
+  open(64, "10/s burst 5 ahead " + std::to_string(GetParam()) + "s");
   const Quota quota = raw_->quota(0);
   const uint64_t reading = raw_->reading(0, now());
   const Word hundred_years = raw_->reading(0, now() + kMaxPeriodNs);
-  const Word just_legal = reading + quota.capacity;
+  const Word just_legal = raw_->reading(0, now() + ahead) + quota.capacity;
   for (const Word word : {kValueMax, hundred_years, raw_->reading(0, now() + kSecond * 3600),
                           just_legal + raw_->reading(0, now() + 4 * kMs) - reading}) {
     const uint64_t healed = raw_->sum(shm::Event::kHealed);
@@ -143,8 +147,8 @@ TEST_F(Plant, F34ImpossibleWords) {
     const Decision denied = policy_.try_acquire("key");
     EXPECT_EQ(denied.verdict, Verdict::kDenied);
     EXPECT_EQ(raw_->sum(shm::Event::kHealed), healed + 1);
-    EXPECT_LE(denied.retry_after_ns, 100 * kMs);
-    EXPECT_LE(denied.reset_after_ns, 500 * kMs);
+    EXPECT_LE(denied.retry_after_ns, ahead + 100 * kMs);
+    EXPECT_LE(denied.reset_after_ns, ahead + 500 * kMs);
     EXPECT_EQ(raw_->get(at).word, just_legal);
     clock_->fetch_add(denied.retry_after_ns - 1);
     EXPECT_FALSE(policy_.try_acquire("key"));
@@ -162,6 +166,8 @@ TEST_F(Plant, F34ImpossibleWords) {
   }
   EXPECT_EQ(raw_->sum(shm::Event::kHealed), healed) << "a possible word is no damage";
 }
+
+INSTANTIATE_TEST_SUITE_P(Process, PlantImpossible, ::testing::Values(0, 3, 60));
 
 // A random slot: what a flipped pointer elsewhere may write here. `key` is the one key whose id it
 // may carry, or any of 64 if it is negative.
@@ -201,7 +207,7 @@ class PlantRandom : public Plant, public ::testing::WithParamInterface<bool> {};
 
 TEST_P(PlantRandom, F30RandomSlots) {
   const bool twins = GetParam();
-  open(61, "10/s burst 5");
+  open(61, "10/s burst 5 ahead 0s");  // bookings would be a longer bar
   // Every group in use, or a copy beyond reach would come to light later.
   raw_->engine().segment->shared()->reach = raw_->window("any").size() / 4 - 1;
   const uint32_t fillings = scaled(3000, 100000);
@@ -243,7 +249,7 @@ INSTANTIATE_TEST_SUITE_P(Process, PlantRandom, ::testing::Bool(),
 // Goal: F30 where nothing may be evicted: garbage must not close the table for years.
 // Method: all slots hold impossible words of the policy; a new key asks at once and after burst*T.
 TEST_F(Plant, F30GarbageDoesNotCloseATableThatDenies) {
-  open(16, "10/s burst 5", OnFull::kDeny);
+  open(16, "10/s burst 5 ahead 0s", OnFull::kDeny);
   for (uint64_t i = 0; i < raw_->slots(); ++i) {
     raw_->set(i, {shm::make_id(0, 5000 + i), kValueMax});
   }
@@ -253,10 +259,21 @@ TEST_F(Plant, F30GarbageDoesNotCloseATableThatDenies) {
       << "impossible words of other keys count as live for ever";
 }
 
+// Gives each part of a policy an algorithm that there is; the last is for bans.
+void set_algorithms(shm::PolicyCopy& copy, std::mt19937_64& random) {
+  for (uint32_t part = 0; part < shm::kMaxParts; ++part) {
+    std::atomic<uint64_t>* const words = copy.words + part * shm::kPartWords;
+    words[kWordKind] =
+        (random() & ~uint64_t{0xff}) | (part == kBanPart ? kBanAlgorithm : 1 + random() % 11);
+    if (random() % 4 == 0) words[kWordPeriod] = random() % 3;
+  }
+  copy.words[kOptionWords] = (random() & ~uint64_t{0xff}) | (1 + random() % kMaxRates);
+}
+
 // Goal: random bytes over policy records, counters, names and reach crash and hang nothing.
 // Method: overwrites them again and again between calls of every kind, and inspects.
 TEST_F(Plant, F30RandomEverythingElse) {
-  open(64, "10/s burst 5", OnFull::kDefault, 0, 48);
+  open(64, "10/s burst 5; sliding-log 8/m", OnFull::kDefault, 0, 48);
   ASSERT_TRUE(limiter_.define("q", "7/m").ok());
   const shm::Segment& segment = *raw_->engine().segment;
   const PolicyHandle other = *limiter_.policy("q");
@@ -271,6 +288,10 @@ TEST_F(Plant, F30RandomEverythingElse) {
       {reinterpret_cast<char*>(segment.name_entry(0)),
        (sizeof(shm::NameEntry) + 48) * raw_->slots()},
       {reinterpret_cast<char*>(segment.slots()), 16 * raw_->slots()},
+      {reinterpret_cast<char*>(segment.cells()),
+       sizeof(shm::AtomicCell) * segment.header().cells_per_key * raw_->slots()},
+      {static_cast<char*>(segment.overrides()),
+       shm::kOverrideElementSize * segment.section(shm::SectionType::kOverrides)->count},
   };
   const uint32_t rounds = scaled(2000, 50000);
   for (uint32_t round = 0; round < rounds; ++round) {
@@ -282,13 +303,9 @@ TEST_F(Plant, F30RandomEverythingElse) {
         const uint64_t word = random() % 3 == 0 ? ~uint64_t{0} >> random() % 64 : random();
         std::memcpy(bytes + i, &word, 8);
       }
-      if (random() % 2 == 0) {  // a valid algorithm, so that the arithmetic runs
+      if (random() % 2 == 0) {  // valid algorithms, so that the arithmetic runs
         for (uint32_t p = 0; p < 2; ++p) {
-          auto* const words = segment.policies()[p].copy[0].words;
-          for (size_t c = 0; c < 2; ++c) {
-            words[c * (sizeof(shm::PolicyCopy) / 8)] =
-                (random() & ~uint64_t{0xff}) | (1 + random() % 3);
-          }
+          for (shm::PolicyCopy& copy : segment.policies()[p].copy) set_algorithms(copy, random);
         }
       }
     }
@@ -302,6 +319,15 @@ TEST_F(Plant, F30RandomEverythingElse) {
       policy.try_acquire_batch(keys, decisions);
       (void)policy.refund("a", 2);
       (void)policy.reset("b");
+      (void)policy.try_acquire("a", Request{1, Priority::kLow});
+      (void)policy.try_acquire_up_to("a", 1, 3);
+      (void)policy.commit("a", 1, 3);
+      (void)policy.cancel("c", policy.reserve("c", 1, kSecond));
+      Lease lease = policy.acquire_lease("c", kSecond);
+      (void)policy.renew(lease);
+      (void)policy.release(lease);
+      const PolicyHandle::Ask asks[] = {{&policy_, "a", 1}, {&policy, "b", 1}};
+      (void)PolicyHandle::try_acquire_all(asks);
       (void)policy.policy();
     }
     (void)policy_text(policy_.policy());
@@ -323,9 +349,9 @@ struct SharedIdCall {
   Instant at;
   bool changed = false;
   Word step(Word word) noexcept {
-    const Word next = brim::step(word, at, quota, 1);
-    changed = next != word;
-    return next;
+    const Step taken = brim::step(word, at, quota, 1);
+    changed = taken.next != word;
+    return taken.next;
   }
   bool plausible(Word) const noexcept { return true; }
   Word ceiling(Word word) noexcept { return word; }

@@ -234,7 +234,7 @@ class Raw {
   }
   Quota quota(uint16_t policy) const {
     Quota quota{};
-    (void)read_quota(engine_.registry, policy, quota);
+    (void)read_quota(engine_.registry, policy, 0, quota);
     return quota;
   }
   // The token clock's reading of a policy at `now`.

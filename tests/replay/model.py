@@ -79,6 +79,35 @@ def refusals(requests, limit, period, burst):
     return dict(refused)
 
 
+def refusals_of_all(requests, rules):
+    """The same of several buckets (limit, period, burst) at once: all take a permit or none."""
+    state, refused = {}, defaultdict(int)
+    for time, key in requests:
+        levels, last = state.get(key, ([Fraction(rule[2]) for rule in rules], time))
+        levels = [min(Fraction(burst), level + (time - last) * Fraction(limit, period))
+                  for level, (limit, period, burst) in zip(levels, rules)]
+        if min(levels) >= 1:
+            levels = [level - 1 for level in levels]
+        else:
+            refused[key] += 1
+        state[key] = (levels, time)
+    return dict(refused)
+
+
+def log_refusals(requests, limit, period):
+    """{client: requests refused} by `limit` in any half-open window of `period`."""
+    recent, refused = defaultdict(deque), defaultdict(int)
+    for time, key in requests:
+        times = recent[key]
+        while times and time - times[0] >= period:
+            times.popleft()
+        if len(times) < limit:
+            times.append(time)
+        else:
+            refused[key] += 1
+    return dict(refused)
+
+
 def peaks(requests, window):
     """{client: most requests in any half-open window}, and the same for all together."""
     recent, most = defaultdict(deque), defaultdict(int)

@@ -192,27 +192,62 @@ TEST(Percentile, TextAndNearestRank) {
   EXPECT_EQ(percentile_of({}, {50000}), 0u);
 }
 
+Policy one_bucket(int64_t period_ns) {
+  Rate rate;
+  rate.limit = 1;
+  rate.period_ns = period_ns;
+  rate.burst = 1;
+  Policy policy;
+  policy.rates = {rate};
+  return policy;
+}
+
+// Goal: numbers that would be wrong for a policy are not computed for it, and the report says why.
+TEST(Suggest, OnlyForOnePlainBucket) {
+  const auto why = [](const char* text) { return why_no_burst(parse_policy(text).value()); };
+  for (const char* text : {"5/m", "token-bucket 5/m burst 3", "leaky-bucket 5/m",
+                           "5/m on-unavailable deny", "5/m classes 50 100 100"}) {
+    EXPECT_EQ(why(text), "") << text;
+  }
+  for (const char* text :
+       {"5/m; 100/h", "queue 5/m", "fixed-window 5/m", "calendar-window 5/d", "sliding-log 5/m",
+        "sliding-counter 5/m", "concurrency 5", "unlimited", "deny", "5/m debt 2", "5/m forward",
+        "5/m shadow", "5/m enforce 50%", "5/m classes 50 80 100", "5/m warm-up 10% over 1m",
+        "5/m ban 3 in 1m for 1h"}) {
+    EXPECT_NE(why(text), "") << text;
+  }
+  const auto period = [](const char* text) { return only_period_ns(parse_policy(text).value()); };
+  EXPECT_EQ(period("fixed-window 5/2m"), 120 * kSecondNs);
+  EXPECT_EQ(period("calendar-window 5/w"), 604800 * kSecondNs);
+  EXPECT_EQ(period("calendar-window 5/month"), 0);
+  EXPECT_EQ(period("5/m; 100/h"), 0);
+  EXPECT_EQ(period("deny"), 0);
+}
+
 TEST(Suggest, LeavesThePercentileAloneAndNeverNeedsMoreBurstThanLimit) {
   for (uint32_t seed = 0; seed < 60; ++seed) {
     constexpr uint32_t kClients = 30;
     const std::vector<Event> events = random_events(seed, kClients, 1500, 100 + 50 * seed);
-    Policy asked;
-    asked.limit = 1;
-    asked.period_ns = 5000 + seed;
-    asked.burst = 1;
+    const int64_t period_ns = 5000 + seed;
+    const Policy asked = one_bucket(period_ns);
+    ASSERT_EQ(why_no_burst(asked), "");
+    ASSERT_EQ(only_period_ns(asked), period_ns);
     const Percentile percentile{80000 + seed * 300};
-    const Peaks peaks = window_peaks(events, kClients, asked.period_ns);
+    const Peaks peaks = window_peaks(events, kClients, period_ns);
     const Suggestion got = suggest(events, peaks.client, asked, percentile);
     ASSERT_TRUE(got.valid) << seed;
-    EXPECT_LE(got.policy.burst, got.policy.limit);
+    ASSERT_EQ(got.policy.rates.size(), 1u);
+    const Rate& rate = got.policy.rates.front();
+    EXPECT_EQ(rate.period_ns, period_ns);
+    EXPECT_LE(rate.burst, rate.limit);
     uint64_t refused = 0;
     uint64_t refused_with_less = 0;
     for (uint32_t client = 0; client < kClients; ++client) {
       const auto tried = [&](uint32_t burst) {
-        return refuses(events, client, got.policy.limit, asked.period_ns, burst) ? 1u : 0u;
+        return refuses(events, client, rate.limit, period_ns, burst) ? 1u : 0u;
       };
-      refused += tried(got.policy.burst);
-      refused_with_less += tried(got.policy.burst - 1);
+      refused += tried(rate.burst);
+      refused_with_less += tried(rate.burst - 1);
     }
     const uint64_t allowed = kClients * (100000 - uint64_t{percentile.thousandths}) / 100000;
     EXPECT_EQ(got.clients_refused, refused);
@@ -222,10 +257,7 @@ TEST(Suggest, LeavesThePercentileAloneAndNeverNeedsMoreBurstThanLimit) {
 }
 
 TEST(Suggest, NoneWhereNoPolicyCanHoldIt) {
-  Policy asked;
-  asked.limit = 1;
-  asked.period_ns = 3;  // at most 3 permits in 3 ns
-  asked.burst = 1;
+  const Policy asked = one_bucket(3);  // at most 3 permits in 3 ns
   const std::vector<Event> events = {{0, 0, 100}};
   EXPECT_FALSE(suggest(events, {100}, asked, {}).valid);
 }

@@ -134,6 +134,36 @@ class Exact(unittest.TestCase):
         self.assertEqual([line['line'] for line in report['log']['first_broken']], broken)
         self.assertEqual((len(raw), len(broken), report['log']['empty']), (22, 4, 1))
 
+    def test_policies_that_are_no_plain_bucket(self):
+        """Refusals are counted for every kind; what can not be computed is left out and said."""
+        texts = {'log': 'sliding-log 5/m', 'window': 'fixed-window 5/m', 'two': '2/s burst 3; 5/m',
+                 'quiet': '5/m shadow', 'all': 'unlimited', 'none': 'deny'}
+        report = replay(*(option for name, text in texts.items()
+                          for option in ('--policy', name + '=' + text)), SAMPLE)
+        raw, _ = model.read(SAMPLE)
+        requests = [(time, key[0]) for time, key in model.reorder(raw, 5)]
+        policies = {policy['name']: policy for policy in report['policies']}
+        log = model.log_refusals(requests, 5, 60)
+        self.assertEqual(refused(policies['log']), log)
+        self.assertEqual(refused(policies['quiet']), {})
+        self.assertEqual(policies['quiet']['shadow'],
+                         sum(model.refusals(requests, 5, 60, 5).values()))
+        self.assertEqual(refused(policies['two']),
+                         model.refusals_of_all(requests, [(2, 1, 3), (5, 60, 5)]))
+        self.assertEqual(policies['all']['refused'], 0)
+        self.assertEqual(policies['none']['admitted'], 0)
+        for policy in policies.values():
+            self.assertEqual((policy['least_burst'], policy['suggestion']), (None, None))
+            self.assertTrue(policy['not_computed'])
+        most, together = model.peaks(requests, 60)
+        self.check_window(policies['log']['period_peak'], most, together, '99')
+        self.assertIsNone(policies['two']['period_peak'])
+        self.assertEqual([warning for warning in report['warnings'] if 'policy window' in warning],
+                         report['warnings'])
+        self.assertEqual(len(report['warnings']), 1)
+        out = run('--policy', 'two=2/s; 5/m', SAMPLE).stdout.decode()
+        self.assertIn('suggested: none; several rates decide together', out)
+
     def test_late_lines(self):
         data = b''.join(COMBINED % (b'a', s) for s in (10, 11, 30, 12, 31, 50, 20, 25, 40, 49, 46))
         for window in (0, 3, 5, 20, 40):
@@ -185,6 +215,7 @@ class Options(unittest.TestCase):
         for args, text in (((), '--policy'), (('--policy', '1/s'), 'NAME=RATE'),
                            (('--policy', 'a=10/fortnight'), 'column 4'),
                            (('--policy', 'a b=1/s'), 'invalid_policy_name'),
+                           (('--policy', 'a=concurrency 5'), 'unsupported_policy'),
                            (good + good, 'twice'), (good + ('--key', 'nose'), "no field 'nose'"),
                            (good + ('--format', 'xml'), 'invalid_format'),
                            (good + ('--fields', '$host'), 'no time'),

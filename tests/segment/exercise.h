@@ -12,6 +12,8 @@
 #include "absl/status/status.h"
 #include "brim/inspect.h"
 #include "brim/limiter.h"
+#include "shm/cells.h"
+#include "shm/overrides.h"
 #include "shm/segment.h"
 #include "tests/segment/util.h"
 
@@ -75,7 +77,19 @@ inline bool exercise_policy(const PolicyHandle& policy, int keys) {
     policy.peek(key, 3);
     policy.refund(key, 1);
     policy.try_acquire(key, 0xffffffff);
+    policy.try_acquire(key, Request{2, Priority::kLow});
+    policy.try_acquire_up_to(key, 1, 3);
+    policy.commit(key, 1, 2);
+    const Ticket ticket = policy.reserve(key, 1, 1000000);
+    sane = sane && ticket.decision.delay_ns >= 0;
+    policy.cancel(key, ticket);
+    policy.acquire(key, 100);
+    Lease lease = policy.acquire_lease(key, 1000000000);
+    policy.renew(lease);
+    policy.release(lease);
   }
+  const PolicyHandle::Ask asks[] = {{&policy, "key-0", 1}, {&policy, "key-1", 1}};
+  if (keys > 1) PolicyHandle::try_acquire_all(asks);
   policy.try_acquire_batch(views, out);
   for (const std::string_view key : views) policy.reset(key);
   policy.policy();
@@ -110,11 +124,16 @@ inline bool inside(const shm::Segment& segment) {
   const uint64_t slots = header.group_count * shm::kSlotsPerGroup;
   const uint64_t attachments = segment.section(shm::SectionType::kAttachments)->count;
   const shm::NameEntry* const last = segment.name_entry(slots - 1);
+  const shm::Section* const overrides = segment.section(shm::SectionType::kOverrides);
   return fits(segment.slots(), slots * sizeof(shm::AtomicSlot)) &&
          fits(segment.policies(), header.max_policies * sizeof(shm::PolicyRecord)) &&
          fits(segment.attachments(), attachments * sizeof(shm::Attachment)) &&
          fits(segment.counters(), header.stripe_count * shm::stripe_bytes(header.max_policies)) &&
-         (last == nullptr || fits(last, sizeof(shm::NameEntry) + header.name_bytes));
+         (last == nullptr || fits(last, sizeof(shm::NameEntry) + header.name_bytes)) &&
+         (segment.cells() == nullptr ||
+          fits(segment.cells(), slots * header.cells_per_key * sizeof(shm::AtomicCell))) &&
+         (overrides == nullptr ||
+          fits(segment.overrides(), overrides->count * shm::kOverrideElementSize));
 }
 
 // Attaches and does everything; the attach's error if it is refused.
@@ -127,19 +146,29 @@ inline absl::Status exercise(const std::string& path, bool writing) {
   if (absl::Status status = exercise_inspector(*inspector); !status.ok()) return status;
   const auto reader = Limiter::attach_read_only(path);
   if (!reader.ok()) return reader.status();
-  if (const auto policy = reader->policy("p"); policy.ok()) {
-    for (int i = 0; i < 8; ++i) policy->peek(cat("key-", i), 1);
+  for (const std::string& name : reader->policy_names()) {
+    const auto policy = reader->policy(name);
+    for (int i = 0; policy.ok() && i < 8; ++i) policy->peek(cat("key-", i), 1);
   }
   if (!writing) return absl::OkStatus();
   const auto limiter = Limiter::attach(path);
   if (!limiter.ok()) return limiter.status();
   limiter->define("q", "100/s").status().IgnoreError();
-  for (const char* name : {"p", "q"}) {
+  for (const std::string& name : limiter->policy_names()) {
     const auto policy = limiter->policy(name);
-    if (policy.ok() && !exercise_policy(*policy, 150)) {
+    if (policy.ok() && !exercise_policy(*policy, name == "p" || name == "q" ? 100 : 5)) {
       return absl::InternalError("insane: a decision contradicts itself");
     }
   }
+  limiter->set_override("p", "key-1", "unlimited").IgnoreError();
+  limiter->set_network_override("*", "10.0.0.0/8", "q").IgnoreError();
+  if (const auto policy = limiter->policy("p"); policy.ok()) {
+    policy->try_acquire("key-1");
+    policy->try_acquire("10.1.2.3");
+  }
+  limiter->clear_override("p", "key-1").IgnoreError();
+  limiter->set_factor("p", 500000).IgnoreError();
+  limiter->change("p", "20/h", OnChange::kProportional).IgnoreError();
   return exercise_inspector(*inspector);
 }
 

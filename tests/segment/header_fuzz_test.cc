@@ -53,10 +53,15 @@ void campaign(uint64_t seed, int rounds, bool whole_file, bool writing) {
   const TempDir directory;
   const std::string path = directory.file("seg");
   {
-    const auto limiter = Limiter::create(path, small_options());
+    const auto limiter = Limiter::create(path, all_options());
     ASSERT_TRUE(limiter.ok()) << limiter.status();
     const auto policy = limiter->policy("p");
-    for (int i = 0; i < 30; ++i) policy->try_acquire(cat("key-", i));
+    for (int i = 0; i < 20; ++i) policy->try_acquire(cat("key-", i));
+    for (const std::string& name : limiter->policy_names()) {
+      for (int i = 0; i < 4; ++i) limiter->policy(name)->try_acquire(cat("key-", i % 2));
+    }
+    ASSERT_TRUE(limiter->set_override("p", "key-1", "deny").ok());
+    ASSERT_TRUE(limiter->set_network_override("p", "10.0.0.0/8", "unlimited").ok());
   }
   const std::string pristine = read_bytes(path);
   SharedWithChildren<Progress> progress;

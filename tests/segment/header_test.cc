@@ -19,8 +19,10 @@ using shm::HeaderFields;
 class HeaderTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    const auto made = Limiter::create(path_, small_options());
+    const auto made = Limiter::create(path_, all_options());
     ASSERT_TRUE(made.ok()) << made.status();
+    ASSERT_TRUE(made->set_override("p", "key-1", "deny").ok());
+    ASSERT_TRUE(made->set_network_override("p", "10.0.0.0/8", "unlimited").ok());
     pristine_ = read_bytes(path_);
     header_ = read_header(path_);
   }
@@ -175,7 +177,8 @@ std::vector<Field> all_fields() {
                                FIELD(max_policies),
                                FIELD(name_bytes),
                                FIELD(stripe_count),
-                               FIELD(reserved0)};
+                               FIELD(cells_per_key),
+                               FIELD(pid_namespace)};
 #undef FIELD
   for (size_t i = 0; i < shm::kMaxSections; ++i) {
     const size_t at = offsetof(HeaderFields, sections) + i * sizeof(shm::Section);
@@ -260,15 +263,24 @@ TEST_F(F06, EveryNumberSetToWhatNobodyWrites) {
 
 // Goal: the sections a reader needs must be there, once, with the right shape.
 // Method: drop each in turn; point each beyond the file, unaligned, into the header, with sums
-// that overflow.
+// that overflow. Overrides alone need not be there: no key then has one.
 TEST_F(F06, SectionsMissingOrOutside) {
+  ASSERT_EQ(header_.section_count, 7u);
   for (uint32_t i = 0; i < header_.section_count; ++i) {
     SCOPED_TRACE(cat("section ", i));
     const auto with = [this, i](auto change) {
       expect_refused([=](HeaderFields& h) { change(h.sections[i]); }, "segment_corrupt");
     };
     using shm::Section;
-    with([](Section& s) { s.type = 0; });
+    if (header_.sections[i].type == static_cast<uint32_t>(shm::SectionType::kOverrides)) {
+      HeaderFields altered = header_;
+      altered.sections[i].type = 0;
+      write_header(path_, altered);
+      EXPECT_TRUE(exercise(path_, /*writing=*/true).ok());
+      write_bytes(path_, pristine_);
+    } else {
+      with([](Section& s) { s.type = 0; });
+    }
     with([](Section& s) { s.offset += 1; });
     with([](Section& s) { s.offset = 0; });
     with([](Section& s) { s.offset = 1024; });
@@ -287,7 +299,7 @@ TEST_F(F06, SectionsMissingOrOutside) {
 // that may change (reach, attach ids, the attachment list), while every call runs, then attaches.
 TEST_F(F07, HostileWriterOverTheHeader) {
   const std::string ended = in_child([this] {
-    const auto limiter = Limiter::attach(path_, small_options());
+    const auto limiter = Limiter::attach(path_, all_options());
     const auto inspector = Inspector::attach(path_);
     CHILD_CHECK(limiter.ok() && inspector.ok());
     const auto policy = limiter->policy("p");
@@ -326,7 +338,7 @@ TEST_F(F07, HostileWriterOverTheHeader) {
 // Method: a thread writes random words everywhere while acquire, peek, dump and define run.
 TEST_F(F07, HostileWriterOverEverything) {
   const std::string ended = in_child([this] {
-    const auto limiter = Limiter::attach(path_, small_options());
+    const auto limiter = Limiter::attach(path_, all_options());
     const auto inspector = Inspector::attach(path_);
     CHILD_CHECK(limiter.ok() && inspector.ok());
     const auto policy = limiter->policy("p");

@@ -119,11 +119,11 @@ TEST(F12, CgroupMemoryLimit) {
 TEST(F13, FileSizeLimit) {
   const TempDir directory;
   const std::string ended = in_child([&] {
-    CHILD_CHECK(limit(RLIMIT_FSIZE, 65536));
+    CHILD_CHECK(limit(RLIMIT_FSIZE, 1 << 20));
     Options options = small_options();
     options.capacity = 100000;
     const auto result = Limiter::open(directory.file("seg"), options);
-    CHILD_CHECK(named(result, "no_space") && mentions(result.status(), " 65536 are free"));
+    CHILD_CHECK(named(result, "no_space") && mentions(result.status(), " 1048576 are free"));
     CHILD_CHECK(directory.entries().empty());
     CHILD_CHECK(Limiter::open(directory.file("small"), small_options()).ok());
     return 0;

@@ -96,7 +96,7 @@ TEST(F14, PolicyTexts) {
     options.accept_stored = true;
     const auto accepted = Limiter::open(path, options);
     ASSERT_TRUE(accepted.ok()) << accepted.status();
-    EXPECT_EQ(accepted->policy("p")->policy().burst, 20u);
+    EXPECT_EQ(accepted->policy("p")->policy(), *parse_policy("100/m burst 20"));
     options.accept_stored = false;
   }
 }

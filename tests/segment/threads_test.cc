@@ -90,7 +90,7 @@ TEST(PolicyTable, ThreadsDefineAndLookUp) {
       own[t][n] = mine->number();
       const auto other = limiter->policy(cat("c", (i + 25) % 50));
       if (other.ok()) {
-        EXPECT_EQ(other->policy().limit, static_cast<uint32_t>((i + 25) % 50 + 1));
+        EXPECT_EQ(other->policy(), *parse_policy(cat((i + 25) % 50 + 1, "/m")));
       }
     }
   });

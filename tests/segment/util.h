@@ -93,6 +93,23 @@ inline Options small_options() {
   return options;
 }
 
+// The same with a policy of each kind, so that every section is there and in use.
+inline Options all_options() {
+  Options options = small_options();
+  options.max_policies = 12;
+  options.policies = {{"p", "10/h"},
+                      {"queue", "queue 5/h burst 2 delay-after 1"},
+                      {"window", "fixed-window 5/m count-denied"},
+                      {"first", "fixed-window 5/7s first-hit"},
+                      {"month", "calendar-window 5/month utc+02:00"},
+                      {"counter", "sliding-counter 5/m floor"},
+                      {"log", "sliding-log 4/m"},
+                      {"lease", "concurrency 2"},
+                      {"several", "7/h; sliding-log 3/d ban 3 in 1h for 1h times 2"},
+                      {"warm", "fixed-window 9/m warm-up 10% over 1h classes 50 80 100"}};
+  return options;
+}
+
 // True if the status is an error whose message begins with this stable name.
 inline ::testing::AssertionResult named(const absl::Status& status, std::string_view name) {
   const std::string text(status.message().data(), status.message().size());

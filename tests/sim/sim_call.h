@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What the table asks of its caller (see shm/table.h), with the production step(), debt() and
-// highest_word(). Flags weaken it, for the mutants that no change of the table can make.
+// What the table asks of its caller (see shm/table.h), with the production step(), debt(),
+// plausible() and healed_word(), put together as in src/call.h. Flags weaken it, for the mutants
+// that no change of the table can make.
 #ifndef BRIM_TESTS_SIM_SIM_CALL_H_
 #define BRIM_TESTS_SIM_SIM_CALL_H_
 
@@ -38,19 +39,18 @@ class SimCall {
       : op_(op), process_(process), quotas_(quotas), weakness_(weakness) {}
 
   Word step(Word word) {
-    const Word next = rule(word);
-    ghost.on_step(*op_, word, next);
-    return next;
+    const Step taken = rule(word);
+    ghost.on_step(*op_, word, taken.next);
+    return taken.next;
   }
 
-  bool plausible(Word word) const { return word <= highest_word(at(op_->now), quota()); }
+  bool plausible(Word word) const { return brim::plausible(word, at(op_->now), quota()); }
 
   Word ceiling(Word word) {
     if (plausible(word)) return word;
     if (!weakness_->stale_ceiling) refresh();
     op_->ceiling_clock = world.clock();
-    const Word limit = highest_word(at(op_->now + ghost.skew()), quota());
-    return word > limit ? highest_word(at(op_->now), quota()) : word;
+    return is_garbage(word, quota(), op_->now) ? healed_word(at(op_->now), quota()) : word;
   }
 
   void refresh() {
@@ -65,9 +65,7 @@ class SimCall {
     const Quota& other = quotas_[shm::id_policy(slot.id)];
     // The keys that only fill slots hold words that no caller could have written.
     const bool filler = (slot.id & shm::kFingerprintMask) >= kForeignFingerprint;
-    const auto garbage = [&](int64_t now) {
-      return !filler && slot.word > highest_word(instant(other, now + ghost.skew()), other);
-    };
+    const auto garbage = [&](int64_t now) { return !filler && is_garbage(slot.word, other, now); };
     op_->judged = op_->now;
     if (garbage(op_->now)) {
       if (weakness_->stale_garbage) return 0;
@@ -99,16 +97,19 @@ class SimCall {
   void evicted(const shm::Slot&) { ++op_->told_evicted; }
 
  private:
-  Word rule(Word word) const {
+  Step rule(Word word) const {
     switch (op_->rule) {
       case Rule::kAcquire:
         return brim::step(word, at(op_->now), quota(), op_->cost);
       case Rule::kRefund:
-        return brim::refund(word, at(op_->now), quota(), op_->cost);
+        return {brim::refund(word, at(op_->now), quota(), op_->cost), true};
       case Rule::kReset:
         break;
     }
-    return brim::debt(word, at(op_->now), quota()) == 0 ? word : kEmptyWord;
+    return {brim::debt(word, at(op_->now), quota()) == 0 ? word : kEmptyWord, true};
+  }
+  static bool is_garbage(Word word, const Quota& quota, int64_t now) {
+    return !brim::plausible(word, instant(quota, now + ghost.skew()), quota);
   }
   const Quota& quota() const { return quotas_[shm::id_policy(op_->id)]; }
   Instant at(int64_t now) const { return instant(quota(), now); }

@@ -60,7 +60,7 @@ class Create(BrimTest):
         self.bad(USAGE, '--if-missing', 'create', name, '--recreate', '--if-missing')
 
     def test_a_wrong_policy_leaves_nothing_behind(self):
-        for policy in ['p=1', 'p', '=1/s', 'a b=1/s', 'p=1/s burst 0', 'p=0/s', 'p=1/fortnight']:
+        for policy in ['p=1', 'p', '=1/s', 'a b=1/s', 'p=1/s burst 0', 'p=0', 'p=1/fortnight']:
             name = self.name()
             self.bad(USAGE, 'invalid_', 'create', name, '--policy', 'ok=1/s', '--policy', policy)
             self.assertFalse(os.path.exists('/dev/shm/' + name), policy)
@@ -89,6 +89,35 @@ class Try(BrimTest):
         self.assertEqual((never['reason'], never['retry_after_ns']), ('cost_above_burst', None))
         head, row = csv.reader(io.StringIO(brim('try', name, 'k', '--format', 'csv').text))
         self.assertEqual(dict(zip(head, row))['verdict'], 'denied')
+
+    def test_answers_of_other_policies_have_their_reasons(self):
+        def answer(policy, *options, calls=1):
+            name = self.create(policy='p=' + policy)
+            for _ in range(calls):
+                result = brim('try', name, 'k', '--format', 'json', *options)
+            return result.code, json.loads(result.out)
+
+        code, shadowed = answer('1/h shadow', calls=2)
+        self.assertEqual((code, shadowed['verdict'], shadowed['reason'], shadowed['admitted']),
+                         (OK, 'denied', 'shadow', True))
+        code, barred = answer('1/h ban 1 in 1m for 1h', calls=3)
+        self.assertEqual((code, barred['verdict'], barred['reason']), (REFUSED, 'denied', 'barred'))
+        code, exempt = answer('unlimited')
+        self.assertEqual((code, exempt['verdict'], exempt['reason']), (OK, 'allowed', 'exempt'))
+        code, blocked = answer('deny')
+        self.assertEqual((code, blocked['verdict'], blocked['reason'], blocked['retry_after_ns']),
+                         (REFUSED, 'denied', 'blocked', None))
+        code, unsupported = answer('concurrency 2')
+        self.assertEqual((unsupported['verdict'], unsupported['reason']),
+                         ('unavailable', 'unsupported'))
+        code, queued = answer('queue 1/h burst 5', calls=2)
+        self.assertEqual((code, queued['verdict']), (OK, 'allowed'))
+        self.assertGreater(queued['delay_ns'], 3000 * 10**9)
+        code, second = answer('100/s; 1/h', calls=2)
+        self.assertEqual((code, second['verdict'], second['part']), (REFUSED, 'denied', 1))
+        name = self.create(policy='p=queue 1/h burst 5')
+        self.good('try', name, 'k')
+        self.assertRegex(self.good('try', name, 'k').text, r'start after +\d')
 
     def test_peek_and_cost_zero_take_nothing(self):
         name = self.create(policy='p=1/h')
@@ -166,11 +195,14 @@ class Look(BrimTest):
         self.assertTrue(info['linked'])
         self.assertEqual(info['policies'][0]['counters']['allowed'], 3)
         self.assertEqual(info['policies'][0]['period_ns'], 3600 * 10**9)
+        self.assertEqual(info['policies'][0]['rates'],
+                         [{'limit': 1, 'period_ns': 3600 * 10**9, 'burst': 1000}])
+        self.assertEqual(info['policies'][0]['factor_ppm'], 1000000)
         self.assertEqual(info['occupancy']['live'], 2)
         self.assertEqual(sum(info['occupancy'].values()), info['slots'])
         self.assertIn('probe_0', [counter['name'] for counter in info['counters']])
         table = self.good('info', name).text
-        self.assertRegex(table, r'(?m)^p +3 +0 +0 +0 +0  1/h burst 1000$')
+        self.assertRegex(table, r'(?m)^p +3 +0 +0 +0 +0 +0 +0 +0  1/h burst 1000$')
         rows = list(csv.reader(io.StringIO(self.good('info', name, '--format', 'csv').text)))
         self.assertIn(['policy', 'p', 'allowed', '3'], rows)
         self.assertEqual({len(row) for row in rows}, {4})

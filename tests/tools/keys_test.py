@@ -104,6 +104,24 @@ class Keys(BrimTest):
             if b'\0' not in key and len(key) < 200:
                 self.assertEqual(brim('try', name, '--peek', '--', key).code, REFUSED, key)
 
+    def test_each_rate_and_the_bans_of_a_policy_have_a_row(self):
+        name = self.create(policy='p=7/h; sliding-log 3/d ban 9 in 1h for 1h')
+        for _ in range(4):
+            brim('try', name, 'k')
+        rows = {row['part']: row for row in
+                json.loads(self.good('dump', name, '--format', 'json').out)['keys']}
+        self.assertEqual(sorted(rows), [0, 1, 7])
+        self.assertEqual({row['key'] for row in rows.values()}, {'k'})
+        self.assertEqual([rows[0][field] for field in ['limit', 'burst', 'remaining']], [7, 7, 4])
+        self.assertEqual((rows[1]['limit'], 'remaining' in rows[1]), (3, False))
+        self.assertEqual(('limit' in rows[7], rows[7]['reset_after_ns']), (False, 0))  # no ban yet
+        table = self.good('dump', name).text
+        for row in ['p/0 +live +4 ', 'p/1 +live +- ', 'p/ban +live +- ']:
+            self.assertRegex(table, '(?m)^' + row)
+        table = csv.DictReader(io.StringIO(self.good('dump', name, '--format', 'csv').text))
+        self.assertEqual({(row['part'], row['limit'], row['remaining']) for row in table},
+                         {('0', '7', '4'), ('1', '3', ''), ('7', '', '')})
+
     def test_limit_policy_and_state(self):
         self.good('create', self.segment, '--if-missing', '--policy', 'quick=1000000000/s')
         self.fill(self.segment, [b'gone'], policy='quick')

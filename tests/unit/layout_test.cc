@@ -10,6 +10,8 @@
 #include <memory>
 #include <string_view>
 
+#include "brim/decision.h"
+#include "src/algo/step.h"
 #include "src/base/word.h"
 #include "src/policy_words.h"
 
@@ -37,12 +39,14 @@ static_assert(offsetof(HeaderFields, group_count) == 136);
 static_assert(offsetof(HeaderFields, max_policies) == 144);
 static_assert(offsetof(HeaderFields, name_bytes) == 148);
 static_assert(offsetof(HeaderFields, stripe_count) == 152);
+static_assert(offsetof(HeaderFields, cells_per_key) == 156);
 static_assert(offsetof(HeaderFields, hash_secret) == 176);
-static_assert(offsetof(HeaderFields, reserved1) == 752);
+static_assert(offsetof(HeaderFields, pid_namespace) == 752);
+static_assert(offsetof(HeaderFields, reserved1) == 760);
 static_assert(offsetof(SegmentHeader, next_attach_id) == 1088);
 static_assert(offsetof(SegmentHeader, flags) == 1152);
 static_assert(offsetof(Section, offset) == 8 && offsetof(Section, count) == 16);
-static_assert(offsetof(PolicyCopy, text) == 256);
+static_assert(offsetof(PolicyCopy, text) == 1728);
 static_assert(offsetof(Attachment, pid_namespace) == 16 && offsetof(Attachment, attached_ns) == 24);
 static_assert(offsetof(NameEntry, length) == 8);
 static_assert(alignof(PolicyRecord) == 64 && alignof(Attachment) == 64);
@@ -53,12 +57,34 @@ static_assert(static_cast<int>(SectionType::kAttachments) == 2);
 static_assert(static_cast<int>(SectionType::kCounters) == 3);
 static_assert(static_cast<int>(SectionType::kSlots) == 4);
 static_assert(static_cast<int>(SectionType::kNames) == 5);
+static_assert(static_cast<int>(SectionType::kCells) == 6);
+static_assert(static_cast<int>(SectionType::kOverrides) == 8);
 static_assert(kHashSipHash == 1 && kHashXxh3 == 2);
 static_assert(kOnFullEvict == 1 && kOnFullAllow == 2 && kOnFullDeny == 3);
 static_assert(static_cast<int>(Event::kProbeLength0) == 16 && kEvents == 64);
 static_assert(static_cast<int>(PolicyCounter::kRefunded) == 4 && kPolicyCounters == 16);
-static_assert(kWordKind == 0 && kWordT0 == 1 && kWordV0 == 2 && kWordCapacity == 7 &&
-              kWordCapacityMax == 8 && kWordLimit == 13 && kWordPeriod == 14);
+static_assert(static_cast<int>(PolicyCounter::kShadowDenied) == 5 &&
+              static_cast<int>(PolicyCounter::kBarred) == 6 &&
+              static_cast<int>(PolicyCounter::kExempt) == 7);
+static_assert(kWordKind == 0 && kWordT0 == 1 && kWordV0 == 2 && kWordWhole == 3 && kWordPart == 4 &&
+              kWordDenominator == 5 && kWordReciprocal == 6 && kWordCapacity == 7 &&
+              kWordCapacityMax == 8);
+static_assert(kWordInverseWhole == 9 && kWordInversePart == 10 && kWordInverseDenominator == 11 &&
+              kWordInverseReciprocal == 12 && kWordLimit == 13 && kWordPeriod == 14 &&
+              kWordExtra == 15 && kWordRamp == 16 && kWordWarp == 17 && kWordWarpStart == 18);
+static_assert(kPartWords == 24 && kMaxParts == 8 && kPolicyWords == 216);
+static_assert(kBanPart == 7 && kOptionWords == 192 && kWordFactor == 193);
+static_assert(kExtended == 1 && kDenyIfUnavailable == 2 && kCountDenied == 4 && kInclusive == 8 &&
+              kFloorWeight == 16 && kFirstHit == 32 && kMonths == 64 && kByDebtBefore == 128 &&
+              kWarped == 256 && kScaled == 512);
+static_assert(kBanAlgorithm == 0xff);
+
+// A Decision is copied by programs that were compiled with other versions.
+static_assert(sizeof(Decision) == 32 && offsetof(Decision, retry_after_ns) == 0);
+static_assert(offsetof(Decision, reset_after_ns) == 8 && offsetof(Decision, delay_ns) == 16);
+static_assert(offsetof(Decision, remaining) == 24 && offsetof(Decision, verdict) == 28);
+static_assert(offsetof(Decision, reason) == 29 && offsetof(Decision, admitted) == 30);
+static_assert(offsetof(Decision, part) == 31);
 
 TEST(Layout, MagicReadsAsText) {
   char text[8];
@@ -66,11 +92,16 @@ TEST(Layout, MagicReadsAsText) {
   EXPECT_EQ(std::string_view(text, sizeof(text)), "BRIMSEG1");
 }
 
-TEST(Layout, IdsPackPolicyAndFingerprint) {
+TEST(Layout, IdsPackPolicyPartAndFingerprint) {
   static_assert(make_id(0, 2) == 2);
-  static_assert(make_id(4095, kFingerprintMask) == ~uint64_t{0});
+  static_assert(make_id(4095, kFingerprintMask, 7) == ~uint64_t{0});
+  static_assert(make_id(1, 0) == uint64_t{1} << 52 && make_id(0, 0, 1) == uint64_t{1} << 49);
   static_assert(id_policy(make_id(4095, 2)) == 4095 && id_policy(kFingerprintMask) == 0);
-  static_assert(kMaxPolicies == 1u << (64 - kFingerprintBits));
+  static_assert(id_policy(make_id(0, kFingerprintMask, 7)) == 0);
+  static_assert(id_part(make_id(4095, kFingerprintMask, 5)) == 5);
+  static_assert(id_part(make_id(4095, kFingerprintMask)) == 0);
+  static_assert(kMaxPolicies == 1u << (64 - kPolicyShift));
+  static_assert(kMaxParts == 1u << (kPolicyShift - kFingerprintBits));
   SUCCEED();
 }
 
@@ -89,8 +120,10 @@ TEST(Layout, ZeroMeansNothingThere) {
   EXPECT_EQ(record->version.load(), 0u);
   Quota quota;
   const Registry registry(record.get(), 1, -1);
-  EXPECT_FALSE(read_quota(registry, 0, quota)) << "version 0: not defined";
-  EXPECT_FALSE(read_quota(registry, 1, quota)) << "beyond the table";
+  for (uint32_t part = 0; part < kMaxParts; ++part) {
+    EXPECT_FALSE(read_quota(registry, 0, part, quota)) << "version 0: not defined";
+    EXPECT_FALSE(read_quota(registry, 1, part, quota)) << "beyond the table";
+  }
   EXPECT_EQ(registry.find(""), -1);
 }
 

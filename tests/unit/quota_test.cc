@@ -140,12 +140,16 @@ TEST(Quota, AnyBitsAreDefined) {
   Random random(14);
   uint64_t sum = 0;
   for (int i = 0; i < test::scaled(100000); ++i) {
-    Quota quota;
+    Quota quota{};
     quota.t0 = static_cast<int64_t>(random.bits());
     quota.v0 = random.bits();
     quota.units_per_ns = {random.bits(), random.bits(), random.bits(), random.bits()};
     quota.ns_per_unit = {random.bits(), random.bits(), random.bits(), random.bits()};
     quota.shift = static_cast<uint32_t>(random.bits() & 0xff);
+    quota.flags = static_cast<uint16_t>(random.bits());
+    quota.extra = random.one_in(4) ? random.below(13) : random.bits();
+    quota.warp = {static_cast<int64_t>(random.bits()), random.bits() >> random.below(64),
+                  static_cast<uint32_t>(random.bits()), static_cast<uint32_t>(random.bits())};
     const auto now = static_cast<int64_t>(random.bits());
     sum += token_clock(quota, now) + permits(quota, random.bits());
     const int64_t wait = ns_until(quota, now, random.bits());

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+// The general request path: policies with several rates, classes, bans, overrides, shadow or
+// cells, and several policies in one call. All or nothing: every part is looked at first, then
+// charged one by one; if one refuses after all, those before it are given back.
+#ifndef BRIM_SRC_PARTS_H_
+#define BRIM_SRC_PARTS_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "brim/limiter.h"
+#include "src/call.h"
+
+namespace brim {
+
+// One rate of one policy for one key.
+struct Part {
+  Target target;
+  std::string_view key;
+  uint32_t cost = 1;
+  uint8_t ask = 0;  // index of the ask it belongs to
+  Family family = Family::kBucket;
+  Decision answer = {};
+  // What a charge must know to be undone: the word it stored, or the cells it took.
+  bool charged = false;
+  Word receipt = 0;
+  uint64_t span_ns = 0;
+  shm::LogResult taken = {};
+};
+
+// src/parts_cells.cc: rates that keep cells.
+Decision peek_log(const Engine& engine, const Part& part, int64_t now) noexcept;
+Decision charge_log(const Engine& engine, Part& part, int64_t now) noexcept;
+void undo_log(const Engine& engine, const Part& part) noexcept;
+uint32_t refund_log(const Engine& engine, const Part& part, uint32_t cost) noexcept;
+
+// The options of a policy as of one instant; false if there is no such policy.
+bool read_options(const Engine& engine, uint16_t policy, PolicyOptions& options) noexcept;
+
+// Answers of the words `deny` and `unlimited`.
+Decision refuse_always() noexcept;
+Decision admit_uncounted() noexcept;
+
+// What the word of one part would answer. REQUIRES: family is not kCells.
+Decision peek_word(const Engine& engine, const Part& part, int64_t now) noexcept;
+
+class Parts {
+ public:
+  // At most this many rates in one call.
+  static constexpr size_t kMost = 24;
+
+  explicit Parts(const Engine& engine) noexcept : engine_(&engine) {}
+  Parts(const Parts&) = delete;
+  Parts& operator=(const Parts&) = delete;
+
+  // Adds the rates that a request of `key` is subject to. False: decided() holds the answer. With
+  // `asks` false, for calls that only change what is charged, a stopped policy is one like others.
+  bool add(uint16_t policy, std::string_view key, uint32_t cost, Priority priority,
+           bool asks = true) noexcept;
+
+  Decision acquire(int64_t now) noexcept;
+  Decision peek(int64_t now) noexcept;
+  // True, and counted: one of the keys is banned, as decided() says.
+  bool any_barred(int64_t now) noexcept;
+  // Counts the refusal of a booking for the only ask; in shadow it is admitted.
+  Decision refuse_booking(Decision answer, int64_t now) noexcept;
+  Decision decided() const noexcept { return decided_; }
+
+  size_t size() const noexcept { return size_; }
+  Part& operator[](size_t i) noexcept { return parts_[i]; }
+
+ private:
+  // One policy and key.
+  struct Asked {
+    uint16_t policy = 0;    // as asked
+    uint16_t followed = 0;  // after overrides
+    bool enforced = true;
+    bool bans = false;
+    bool shadowed = false;  // refused, but not enforced: nothing of it is charged
+    Hash128 hash = {};
+    std::string_view key;
+    Decision refusal = {};  // if shadowed
+  };
+
+  bool decide_now(const Decision& decision) noexcept;
+  bool follow_override(Asked& ask, PolicyOptions& options) noexcept;
+  bool barred(const Asked& ask, int64_t now) noexcept;
+  void count_refusal(const Asked& ask, int64_t now) noexcept;
+  bool survey(int64_t now, Decision& answer) noexcept;
+  void count_denied(int64_t now) noexcept;
+  Decision charge(int64_t now) noexcept;
+  Decision admitted(bool writes) noexcept;
+  Decision refused(Decision answer, int64_t now) noexcept;
+  void refuse_in_shadow(size_t part, const Decision& one) noexcept;
+  void undo(size_t part) noexcept;
+  void count_all(PolicyCounter counter) const noexcept;
+  uint8_t label(size_t part) const noexcept {
+    return asked_count_ > 1 ? parts_[part].ask : parts_[part].target.part;
+  }
+
+  const Engine* engine_;
+  size_t size_ = 0;
+  size_t asked_count_ = 0;
+  Decision decided_;
+  // Only the first asked_count_ and size_ of them exist: most calls need one.
+  union {
+    Asked asked_[PolicyHandle::kMaxAsks];
+  };
+  union {
+    Part parts_[kMost];
+  };
+};
+
+}  // namespace brim
+
+#endif  // BRIM_SRC_PARTS_H_

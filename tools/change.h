@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// The commands that change a live segment: policies, factors, overrides, a whole file of them.
+#ifndef BRIM_TOOLS_CHANGE_H_
+#define BRIM_TOOLS_CHANGE_H_
+
+#include <string>
+
+namespace CLI {
+class App;
+}
+
+namespace brim::tools {
+
+void add_change_commands(CLI::App& app, int& exit_code);
+
+}  // namespace brim::tools
+
+#endif  // BRIM_TOOLS_CHANGE_H_
