@@ -306,8 +306,8 @@ PolicyWords with_factor(const PolicyWords& old, int64_t now_ns, uint32_t factor_
   words[kWordFactor] = factor_ppm;
   for (uint32_t i = 0; i < options.rates; ++i) {
     Quota quota = quota_from(old, i);
-    Warp warp = quota.warp;
-    if (!has(quota, kWarped | kScaled)) warp = {now_ns, 0, kWholePpm, kWholePpm};
+    Warp warp{now_ns, 0, kWholePpm, kWholePpm};
+    if (has(quota, kWarped | kScaled)) warp = quota.warp;
     // What is left of a warm-up goes on from where it is.
     const uint64_t gone =
         now_ns > warp.start_ns ? static_cast<uint64_t>(now_ns - warp.start_ns) : 0;

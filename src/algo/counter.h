@@ -29,6 +29,11 @@ constexpr uint64_t window_mask(const Quota& quota) noexcept {
   return (uint64_t{1} << (63 - 2 * count_bits(quota))) - 1;
 }
 
+// At least 1, whatever a damaged record says.
+constexpr uint64_t period_of(const Quota& quota) noexcept {
+  return quota.period_ns > 0 ? static_cast<uint64_t>(quota.period_ns) : 1;
+}
+
 struct State {
   uint64_t window;  // the number, whole
   uint64_t prev;
@@ -43,11 +48,10 @@ constexpr uint64_t distance(Word word, uint64_t v, const Quota& quota) noexcept 
 }
 
 constexpr State current(Word word, uint64_t v, int64_t now_ns, const Quota& quota) noexcept {
-  const uint64_t period = static_cast<uint64_t>(quota.period_ns);
+  const uint64_t period = period_of(quota);
   const uint64_t prev = (word >> count_bits(quota)) & count_mask(quota);
   const uint64_t cur = word & count_mask(quota);
-  const uint64_t gone =
-      std::min(elapsed_ns(quota, now_ns) - (v - quota.v0) * period, period == 0 ? 0 : period - 1);
+  const uint64_t gone = std::min(elapsed_ns(quota, now_ns) - (v - quota.v0) * period, period - 1);
   const uint64_t away = distance(word, v, quota);
   if (away == 0) return {v, prev, cur, gone, false};
   if ((prev | cur) == 0) return {v, 0, 0, gone, false};
@@ -65,18 +69,17 @@ constexpr Word pack(const State& state, const Quota& quota) noexcept {
 
 // What the two windows weigh, times the period; with kFloorWeight rounded down to whole permits.
 constexpr uint128 weight(const State& state, const Quota& quota) noexcept {
-  const uint64_t period = static_cast<uint64_t>(quota.period_ns);
+  const uint64_t period = period_of(quota);
   const uint128 faded = static_cast<uint128>(state.prev) * (period - state.gone_ns);
   const uint128 before = has(quota, kFloorWeight) ? faded / period * period : faded;
   return before + static_cast<uint128>(state.cur) * period;
 }
 
 constexpr uint32_t available(const State& state, const Quota& quota) noexcept {
-  const uint128 whole =
-      static_cast<uint128>(quota.capacity) * static_cast<uint64_t>(quota.period_ns);
+  const uint128 whole = static_cast<uint128>(quota.capacity) * period_of(quota);
   const uint128 used = weight(state, quota);
   if (state.ahead || used >= whole) return 0;
-  return static_cast<uint32_t>((whole - used) / static_cast<uint64_t>(quota.period_ns));
+  return static_cast<uint32_t>((whole - used) / period_of(quota));
 }
 
 constexpr Word counted_word(const State& state, const Quota& quota, uint32_t cost) noexcept {
@@ -111,7 +114,7 @@ constexpr Word undone_word(Word word, Word receipt, const State& state, const Qu
 // Least r, counted from the window's beginning, at which `fading` permits of the window before
 // have faded to `room` or less; P at most.
 constexpr uint64_t faded_at(uint64_t fading, uint64_t room, const Quota& quota) noexcept {
-  const uint64_t period = static_cast<uint64_t>(quota.period_ns);
+  const uint64_t period = period_of(quota);
   if (fading <= room) return 0;
   if (has(quota, kFloorWeight)) {
     const uint128 still = static_cast<uint128>(room + 1) * period;  // weight must be below this
@@ -120,35 +123,43 @@ constexpr uint64_t faded_at(uint64_t fading, uint64_t room, const Quota& quota) 
   return period - static_cast<uint64_t>(static_cast<uint128>(room) * period / fading);
 }
 
+constexpr int64_t ns_of(uint128 ns) noexcept {
+  constexpr auto kMost = static_cast<uint64_t>(kNever);
+  return static_cast<int64_t>(ns < kMost ? static_cast<uint64_t>(ns) : kMost);
+}
+
 // ns from the state's instant until `cost` passes. REQUIRES: it does not pass now and
 // cost <= capacity.
-constexpr uint64_t wait_ns(const State& state, const Quota& quota, uint32_t cost) noexcept {
-  const uint64_t period = static_cast<uint64_t>(quota.period_ns);
+constexpr uint128 wait_ns(const State& state, const Quota& quota, uint32_t cost) noexcept {
+  const uint64_t period = period_of(quota);
   const uint64_t room = quota.capacity - std::min<uint64_t>(cost, quota.capacity);
   const uint64_t left = period - state.gone_ns;
   if (state.cur <= room) {
     const uint64_t at = faded_at(state.prev, room - state.cur, quota);
     return at > state.gone_ns ? at - state.gone_ns : 0;
   }
-  return left + faded_at(state.cur, room, quota);
+  return static_cast<uint128>(left) + faded_at(state.cur, room, quota);
 }
 
 // ns from now to the state's instant: 0 but for a state ahead of the clock, or a clock before t0.
 constexpr int64_t lead_ns(const State& state, uint64_t v, int64_t now_ns,
                           const Quota& quota) noexcept {
   if (state.window > v) return ns_until(quota, now_ns, state.window);
-  return now_ns < quota.t0 ? quota.t0 - now_ns : 0;
+  if (now_ns >= quota.t0) return 0;
+  return ns_of(static_cast<uint64_t>(quota.t0) - static_cast<uint64_t>(now_ns));
 }
 
 constexpr Decision decision(const State& state, bool admitted, uint64_t v, int64_t now_ns,
                             const Quota& quota, uint32_t cost) noexcept {
   Decision result;
-  const uint64_t period = static_cast<uint64_t>(quota.period_ns);
-  const uint64_t lead = static_cast<uint64_t>(lead_ns(state, v, now_ns, quota));
+  const uint64_t period = period_of(quota);
+  const uint128 lead = static_cast<uint64_t>(lead_ns(state, v, now_ns, quota));
   result.remaining = available(state, quota);
   const uint64_t left = period - state.gone_ns;
-  const uint64_t reset = state.cur != 0 ? left + period : state.prev != 0 ? left : 0;
-  result.reset_after_ns = reset == 0 ? 0 : static_cast<int64_t>(lead + reset);
+  const uint128 reset = state.cur != 0    ? static_cast<uint128>(left) + period
+                        : state.prev != 0 ? left
+                                          : 0;
+  result.reset_after_ns = reset == 0 ? 0 : ns_of(lead + reset);
   if (admitted) {
     result.verdict = Verdict::kAllowed;
     result.admitted = true;
@@ -157,9 +168,9 @@ constexpr Decision decision(const State& state, bool admitted, uint64_t v, int64
     result.retry_after_ns = kNever;
   } else if (cost > quota.capacity) {
     // Scaled down by a factor; nobody knows for how long.
-    result.retry_after_ns = static_cast<int64_t>(lead + left + period);
+    result.retry_after_ns = ns_of(lead + left + period);
   } else {
-    result.retry_after_ns = static_cast<int64_t>(lead + wait_ns(state, quota, cost));
+    result.retry_after_ns = ns_of(lead + wait_ns(state, quota, cost));
   }
   return result;
 }

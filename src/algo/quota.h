@@ -150,7 +150,7 @@ constexpr uint64_t months_of(const Quota& quota) noexcept {
   // A reading before t0 waits for t0 first.
   const uint64_t lead = static_cast<uint64_t>(from) - static_cast<uint64_t>(now_ns);
   constexpr uint64_t kMax = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
-  const uint64_t total = wait == 0 ? 0 : wait > kMax - lead ? kMax : wait + lead;
+  const uint64_t total = wait == 0 ? 0 : lead > kMax || wait > kMax - lead ? kMax : wait + lead;
   return static_cast<int64_t>(total);
 }
 

@@ -124,7 +124,7 @@ TEST_P(EveryAlgorithm, KilledWorkersLoseAtMostTheirLastCall) {
         return true;
       }));
     }
-    usleep(random() % 1500);
+    usleep(static_cast<useconds_t>(random() % 1500));
     for (uint32_t i = 0; i < 2; ++i, ++kills) kill_and_reap(pids[i]);
     ledger_->stop = 1;
     for (uint32_t i = 2; i < kWorkers; ++i) EXPECT_TRUE(succeeded(pids[i]));
@@ -175,7 +175,7 @@ TEST(LeasesBetweenProcesses, NeverMoreThanTheLimitAndBackFromTheDead) {
   for (uint32_t i = 0; i < kWorkers; ++i) pids.push_back(spawn([&, i] { return work(i); }));
   const uint32_t rounds = scaled(100, 5000);
   for (uint32_t round = 0; round < rounds; ++round) {
-    usleep(random() % 3000);
+    usleep(static_cast<useconds_t>(random() % 3000));
     const uint32_t victim = round % kWorkers;
     kill_and_reap(pids[victim]);
     ledger->holds[victim] = 0;
@@ -226,7 +226,7 @@ TEST(ChangeBetweenProcesses, OldOrNewUnderLoadAndKills) {
         if (i % 7 == 0 && !limiter->set_factor("p", 500000 + i % 500000).ok()) return false;
       }
     });
-    usleep(random() % 4000);
+    usleep(static_cast<useconds_t>(random() % 4000));
     kill_and_reap(writer);
     const std::string text = policy_text(policy.policy());
     EXPECT_TRUE(text.find(policy_text(*parse_policy(texts[0]))) == 0 ||

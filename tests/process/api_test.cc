@@ -68,13 +68,16 @@ TEST_F(Api, F35ExtremePolicies) {
 TEST_F(Api, F35InvalidPolicies) {
   open(64, "1/s");
   for (const char* text :
-       {"0/s", "1/0s", "1/s burst 0", "1/s burst 4294967296", "1/101y", "2/ns", "1000000001/s",
+       {"0", "1/0s", "1/s burst 0", "1/s burst 4294967296", "1/101y", "2/ns", "1000000001/s",
         "1/100y burst 4294967295", "4294967296/s", "-1/s", "1/y burst 4294967295", "", "1",
         "1/s burst -1", "1/18446744073709551616s"}) {
     const auto policy = limiter_.define("bad", text);
     ASSERT_FALSE(policy.ok()) << text;
     EXPECT_EQ(policy.status().message().substr(0, 14), "invalid_policy") << policy.status();
   }
+  const auto none = limiter_.define("none", "0/s");  // a policy like any other
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_EQ(none->try_acquire("k").retry_after_ns, kNever);
 }
 
 // Goal: F36, cost 0 looks, the burst passes, more than the burst never does, and neither of the

@@ -37,7 +37,7 @@ MUTANTS = {
     "survey_after": (PARTS, [("survey(now, answer)", "survey(now + 3600000000000, answer)")]),
     # Refusals do not count towards a ban.
     "ban_uncounted": (PARTS, [("    if (binding) count_refusal(asked_[i], now);\n",
-                               "    if (binding) continue;\n")]),
+                               "    if (binding && now < 0) continue;\n")]),
     # A refusal that comes late rewrites a ban.
     "ban_rewritten": ("src/algo/ban.h",
                       [("  if (barred_for(word, now_ns, quota) != 0) return word;\n", "")]),

@@ -314,10 +314,10 @@ TEST(WorstCase, Figures) {
   };
   EXPECT_TRUE(idle("1000/m", "10/s"));
   EXPECT_FALSE(idle("500/m", "10/s"));
-  EXPECT_TRUE(idle("sliding-log 1000/m", "10/s"));
-  EXPECT_FALSE(idle("sliding-log 609/m", "10/s"));
-  EXPECT_TRUE(idle("calendar-window 31000/month", "sliding-log 1000/d"));
-  EXPECT_FALSE(idle("calendar-window 30999/month", "sliding-log 1000/d"));
+  EXPECT_TRUE(idle("sliding-log 200/m", "1/s"));
+  EXPECT_FALSE(idle("sliding-log 60/m", "1/s"));
+  EXPECT_TRUE(idle("calendar-window 3100/month", "sliding-log 100/d"));
+  EXPECT_FALSE(idle("calendar-window 3099/month", "sliding-log 100/d"));
 }
 
 }  // namespace
