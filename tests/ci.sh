@@ -77,7 +77,7 @@ stage_main() {  # gcc, all tests but the slow ones
   configure build && build build && run_suites build --no-suite slow
 }
 
-configure_clang() { CC=clang CXX=clang++ configure build-ci-clang; }
+configure_clang() { CC=clang CXX=clang++ configure build-ci-clang -Dmutants=none; }
 
 stage_clang() {
   configure_clang && build build-ci-clang &&
@@ -85,12 +85,12 @@ stage_clang() {
 }
 
 stage_asan() {  # address and undefined behaviour
-  configure build-ci-asan -Db_sanitize=address,undefined -Doptimization=1 -Dbenchmarks=disabled &&
+  configure build-ci-asan -Db_sanitize=address,undefined -Doptimization=1 -Dbenchmarks=disabled -Dmutants=none &&
     run_suites build-ci-asan --no-suite slow --no-suite sim --no-suite model --no-suite style
 }
 
 stage_tsan() {  # without address randomisation, which gcc 12's runtime can not stand on new kernels
-  configure build-ci-tsan -Db_sanitize=thread -Doptimization=1 -Dbenchmarks=disabled || return
+  configure build-ci-tsan -Db_sanitize=thread -Doptimization=1 -Dbenchmarks=disabled -Dmutants=none || return
   meson introspect --tests build-ci-tsan | grep -q ':threads"' ||
     skip 'there is no suite threads' || return
   rm -f build-ci-tsan/meson-logs/testlog.json
@@ -100,7 +100,7 @@ stage_tsan() {  # without address randomisation, which gcc 12's runtime can not 
 }
 
 stage_release() {  # optimised, with link-time optimisation and without assertions
-  configure build-ci-release -Dbuildtype=release -Db_lto=true \
+  configure build-ci-release -Dbuildtype=release -Db_lto=true -Dmutants=none \
     "-Dprefix=${PWD}/build-ci-release/prefix" -Dlibdir=lib &&
     run_suites build-ci-release --suite unit --suite prefork
 }
