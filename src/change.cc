@@ -107,14 +107,6 @@ void rescale_keys(const Engine& engine, uint16_t number, uint32_t part, uint64_t
   }
 }
 
-absl::Status check_cells(const Engine& engine, const Policy& policy) {
-  if (cells_needed(policy) <= engine.cells_per_key) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      cat("too_few_cells: policy '", policy_text(policy), "' needs ", cells_needed(policy),
-          " cells a key, segment ", engine.segment->path(), " has ", engine.cells_per_key,
-          "; create it with this policy, or with cells_per_key"));
-}
-
 shm::OverrideHash override_hash(const Engine& engine, std::string_view key) {
   const Hash128 hash = hash_key(engine.secret, key);
   return {hash.low, hash.high};
@@ -195,7 +187,10 @@ absl::Status Limiter::change(std::string_view name, std::string_view text,
   if (absl::Status status = not_writable(engine_.get()); !status.ok()) return status;
   const absl::StatusOr<Policy> policy = parse_policy(text);
   if (!policy.ok()) return policy.status();
-  if (absl::Status status = check_cells(*engine_, *policy); !status.ok()) return status;
+  if (absl::Status status = check_cells(*policy, engine_->cells_per_key, engine_->segment->path());
+      !status.ok()) {
+    return status;
+  }
   Held held{engine_->registry.lock()};
   if (absl::Status status = find(*engine_, name, held); !status.ok()) return status;
   const Beginning at{engine_->clock.now(), wall_now_ns()};

@@ -4,6 +4,7 @@
 #define BRIM_SRC_COMPILE_H_
 
 #include <cstdint>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,6 +22,9 @@ struct Beginning {
 
 // Cells that a key of this policy needs: an even number, 0 for most.
 uint32_t cells_needed(const Policy& policy);
+
+// FailedPrecondition (too_few_cells) if a segment with so many cells a key has no room for it.
+absl::Status check_cells(const Policy& policy, uint32_t cells_per_key, std::string_view path);
 
 // Errors (invalid_policy): the state of this rate does not fit its word.
 absl::Status check_fits(const Rate& rate);

@@ -187,13 +187,7 @@ absl::Status check_writable(const Engine& engine, const Policy& policy) {
     return absl::FailedPreconditionError(
         cat("read_only: segment ", path, " is attached read-only"));
   }
-  if (cells_needed(policy) > engine.cells_per_key) {
-    return absl::FailedPreconditionError(
-        cat("too_few_cells: policy '", policy_text(policy), "' needs ", cells_needed(policy),
-            " cells a key, segment ", path, " has ", engine.cells_per_key,
-            "; create it with this policy, or with cells_per_key"));
-  }
-  return absl::OkStatus();
+  return check_cells(policy, engine.cells_per_key, path);
 }
 
 // The engine over an attached segment, with the options' policies defined.

@@ -85,12 +85,14 @@ stage_clang() {
 }
 
 stage_asan() {  # address and undefined behaviour
-  configure build-ci-asan -Db_sanitize=address,undefined -Doptimization=1 -Dbenchmarks=disabled -Dmutants=none &&
+  configure build-ci-asan -Db_sanitize=address,undefined -Doptimization=1 -Dbenchmarks=disabled \
+    -Dmutants=none &&
     run_suites build-ci-asan --no-suite slow --no-suite sim --no-suite model --no-suite style
 }
 
 stage_tsan() {  # without address randomisation, which gcc 12's runtime can not stand on new kernels
-  configure build-ci-tsan -Db_sanitize=thread -Doptimization=1 -Dbenchmarks=disabled -Dmutants=none || return
+  configure build-ci-tsan -Db_sanitize=thread -Doptimization=1 -Dbenchmarks=disabled \
+    -Dmutants=none || return
   meson introspect --tests build-ci-tsan | grep -q ':threads"' ||
     skip 'there is no suite threads' || return
   rm -f build-ci-tsan/meson-logs/testlog.json

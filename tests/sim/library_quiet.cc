@@ -221,8 +221,10 @@ void LibraryGhost::check_window(uint32_t policy, uint32_t key, uint32_t part) {
         });
         if (now > cap) return fail("counter", now, static_cast<double>(cap));
         if (now == 0 || refunded_[policy][key] != 0) break;
-        const uint64_t gone = elapsed_ns(first, last) - (window - first.v0) * first.period_ns;
-        double weight = static_cast<double>(before) * static_cast<double>(period - gone) /
+        const uint64_t gone =
+            elapsed_ns(first, last) - (window - first.v0) * static_cast<uint64_t>(first.period_ns);
+        double weight = static_cast<double>(before) *
+                        static_cast<double>(static_cast<uint64_t>(period) - gone) /
                         static_cast<double>(period);
         if (has(first, kFloorWeight)) weight = static_cast<double>(static_cast<int64_t>(weight));
         const double most = static_cast<double>(cap) - weight + 1e-6;

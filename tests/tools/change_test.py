@@ -5,12 +5,13 @@ import json
 import os
 import tempfile
 
-from support import BrimTest, FAILURE, NO_SEGMENT, REFUSED, USAGE, brim, main
+from support import BrimTest, INCOMPATIBLE, NO_SEGMENT, REFUSED, USAGE, brim, main
 
 
 class ChangeTest(BrimTest):
     def remaining(self, name, key='k', policy='p'):
-        out = self.good('try', name, key, '--policy', policy, '--peek', '--format', 'json').text
+        out = self.good('try', name, key, '--policy', policy, '--peek', '--cost', '0',
+                        '--format', 'json').text
         return json.loads(out)['remaining']
 
     def test_change_keeps_what_was_used(self):
@@ -25,7 +26,7 @@ class ChangeTest(BrimTest):
 
     def test_change_says_what_it_can_not_do(self):
         name = self.create(policy='p=10/h')
-        self.bad(FAILURE, ['policy_change_unfit', 'reset'], 'change', name, 'p', 'fixed-window 9/h')
+        self.bad(INCOMPATIBLE, ['policy_change_unfit', 'reset'], 'change', name, 'p', 'fixed-window 9/h')
         self.bad(USAGE, ['invalid_policy', 'column'], 'change', name, 'p', '10/fortnight')
         self.bad(NO_SEGMENT, 'segment_not_found', 'change', self.name(), 'p', '1/s')
         self.bad(USAGE, '', 'change', name, 'p', '1/s', '--reset', '--proportional')
@@ -51,7 +52,7 @@ class ChangeTest(BrimTest):
         self.assertEqual(brim('try', name, 'mallory', '--policy', 'vip').code, REFUSED)
         self.good('override', name, '*', '--key', 'mallory', '--clear')
         self.good('try', name, 'mallory', '--policy', 'vip')
-        self.bad(NO_SEGMENT, 'override_not_found', 'override', name, '*', '--key', 'mallory',
+        self.bad(USAGE, 'override_not_found', 'override', name, '*', '--key', 'mallory',
                  '--clear')
         self.bad(USAGE, 'invalid_override', 'override', name, 'p', '--use', 'deny')
         self.bad(USAGE, 'invalid_override', 'override', name, 'p', '--key', 'a')
