@@ -26,7 +26,8 @@ class ChangeTest(BrimTest):
 
     def test_change_says_what_it_can_not_do(self):
         name = self.create(policy='p=10/h')
-        self.bad(INCOMPATIBLE, ['policy_change_unfit', 'reset'], 'change', name, 'p', 'fixed-window 9/h')
+        self.bad(INCOMPATIBLE, ['policy_change_unfit', 'reset'], 'change', name, 'p',
+                 'fixed-window 9/h')
         self.bad(USAGE, ['invalid_policy', 'column'], 'change', name, 'p', '10/fortnight')
         self.bad(NO_SEGMENT, 'segment_not_found', 'change', self.name(), 'p', '1/s')
         self.bad(USAGE, '', 'change', name, 'p', '1/s', '--reset', '--proportional')
