@@ -71,7 +71,13 @@ Ticket PolicyHandle::reserve(std::string_view key, uint32_t cost,
         parts.size() == 0 ? parts.decided() : unavailable(Reason::kUnsupported, false);
     return ticket;
   }
-  if (!engine_->read_only && parts.any_barred(now)) {
+  if (engine_->read_only) {
+    Quota quota;
+    const bool known = read_quota(engine_->registry, parts[0].target.policy, 0, quota);
+    ticket.decision = unavailable(Reason::kReadOnly, !known || !has(quota, kDenyIfUnavailable));
+    return ticket;
+  }
+  if (parts.any_barred(now)) {
     ticket.decision = parts.decided();
     return ticket;
   }
@@ -79,8 +85,8 @@ Ticket PolicyHandle::reserve(std::string_view key, uint32_t cost,
   Call<Reserve, Scope::kGeneral> call(
       *engine_, target, key,
       {cost, std::clamp<int64_t>(max_delay_ns, 0, furthest(*engine_, target.policy))});
-  if (engine_->read_only || !call.begin(now)) {
-    ticket.decision = unavailable(Reason::kReadOnly, call.admits_unavailable());
+  if (!call.begin(now)) {
+    ticket.decision = unavailable(Reason::kNoPolicy, true);
     return ticket;
   }
   const Outcome outcome = engine_->table.update(target.probe, target.id, call);
@@ -126,7 +132,8 @@ Decision PolicyHandle::acquire(std::string_view key, int64_t timeout_ns,
   if (can_book(*engine_, number_)) {
     const Ticket ticket = reserve(key, cost, timeout_ns);
     if (ticket && ticket.decision.delay_ns > 0) {
-      sleep_until(engine_->clock, saturating_add(start, ticket.decision.delay_ns));
+      // From a reading after the booking's: never before one's place.
+      sleep_until(engine_->clock, saturating_add(engine_->clock.now(), ticket.decision.delay_ns));
     }
     // An override may lead to a policy that has no bookings.
     if (ticket.decision.reason != Reason::kUnsupported) return ticket.decision;

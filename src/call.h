@@ -287,6 +287,12 @@ class Call {
   const Rule& rule() const noexcept { return rule_; }
   const Quota& quota() const noexcept { return quota_; }
   const Instant& at() const noexcept { return at_; }
+  // Permits by which the last step raised the debt; debts are rounded up.
+  uint64_t taken() const noexcept {
+    const uint64_t before = brim::debt(word_, at_, quota_);
+    const uint64_t after = brim::debt(step_.next, at_, quota_);
+    return after > before ? (after - before + 1) >> 20 : 0;
+  }
   // Whole permits by which the last step lowered the debt.
   uint32_t given_back() const noexcept {
     const uint64_t before = brim::debt(word_, at_, quota_);

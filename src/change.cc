@@ -82,7 +82,9 @@ struct Rescale {
 
 // What a share of the policy is a share of.
 uint64_t whole_of(const Quota& quota) noexcept {
-  return family(quota) == Family::kBucket ? quota.capacity : quota.limit;
+  if (family(quota) != Family::kBucket) return quota.limit;
+  const uint64_t permit = gcra::cost_units(quota, 1);
+  return has(quota, kByDebtBefore) ? quota.capacity + permit : quota.capacity;
 }
 
 // Rewrites every key of one part, one compare-and-swap each. Killed in the middle: the others keep

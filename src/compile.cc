@@ -71,9 +71,21 @@ Word highest_stored(const Quota& quota, int64_t now) {
   }
 }
 
+absl::Status constant() {
+  return unfit(
+      "a policy in use can not become unlimited or deny, which keep no clock; set its factor to 0, "
+      "use overrides, or define a new policy");
+}
+
 // Sets the new part's clock beyond every stored word, so that all of them are idle.
 absl::Status jump(const Quota& old, int64_t now, Quota& quota) {
-  if (family(quota) == Family::kNone) return absl::OkStatus();
+  if (family(old) == Family::kNone) return absl::OkStatus();
+  if (family(quota) == Family::kNone) return constant();
+  if (family(old) == Family::kCells || family(quota) == Family::kCells) {
+    return unfit(
+        "window logs and leases can not be reset at once; reset their keys one by one, or define "
+        "a new policy");
+  }
   if (family(old) == Family::kBan && family(quota) == Family::kBan) {
     const uint64_t last = ban::highest_end(now + 2 * kClockSkewNs, old) << ban::kTickShift;
     if (last + old.extra > kLifeNs / 2) {
@@ -102,7 +114,7 @@ absl::Status jump(const Quota& old, int64_t now, Quota& quota) {
   const uint32_t used = family(quota) == Family::kWindow    ? window::count_bits(quota)
                         : family(quota) == Family::kCounter ? 2 * counter::count_bits(quota)
                                                             : 0;
-  if (top == kValueMax || wanted >> (61 - used) != 0) {
+  if (top == kValueMax || used > 60 || wanted >> (61 - used) != 0) {
     return unfit(
         "the words stored under the old algorithm can not be told from new ones; define the policy "
         "under a new name");
@@ -116,7 +128,10 @@ absl::Status jump_unused(const Policy& policy, int64_t now, PolicyWords& words) 
   for (uint32_t i = static_cast<uint32_t>(policy.rates.size()); i < shm::kMaxParts; ++i) {
     const Quota old = quota_from(words, i);
     const bool used = i == kBanPart && policy.ban.after != 0;
-    if (used || old.algorithm == 0 || family(old) == Family::kCells) continue;
+    if (used || old.algorithm == 0 || family(old) == Family::kCells ||
+        family(old) == Family::kNone) {
+      continue;
+    }
     Quota quota = old;
     if (absl::Status moved = jump(old, now, quota); !moved.ok()) return moved;
     store_quota(quota, i, words);
@@ -179,7 +194,8 @@ absl::Status carry_window(const Quota& old, int64_t now, Quota& quota) {
 }
 
 absl::Status carry(const Rate& rate, const Quota& old, int64_t now, Quota& quota) {
-  if (old.algorithm == 0 || family(quota) == Family::kNone) return absl::OkStatus();
+  if (old.algorithm == 0 || family(old) == Family::kNone) return absl::OkStatus();
+  if (family(quota) == Family::kNone) return constant();
   if (family(old) != family(quota) ||
       (family(quota) == Family::kCells && old.algorithm != quota.algorithm)) {
     return unfit(
@@ -317,8 +333,9 @@ PolicyWords with_factor(const PolicyWords& old, int64_t now_ns, uint32_t factor_
     Warp warp{now_ns, 0, kWholePpm, kWholePpm};
     if (has(quota, kWarped | kScaled)) warp = quota.warp;
     // What is left of a warm-up goes on from where it is.
-    const uint64_t gone =
-        now_ns > warp.start_ns ? static_cast<uint64_t>(now_ns - warp.start_ns) : 0;
+    const uint64_t gone = now_ns > warp.start_ns
+                              ? static_cast<uint64_t>(now_ns) - static_cast<uint64_t>(warp.start_ns)
+                              : 0;
     warp.from_ppm = rate_ppm(gone, {0, warp.ramp_ns, warp.from_ppm, kWholePpm});
     warp.ramp_ns -= std::min(gone, warp.ramp_ns);
     warp.start_ns = now_ns;

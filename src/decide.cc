@@ -115,6 +115,23 @@ bool give_back(const Engine& engine, uint16_t policy, std::string_view key,
   return any;
 }
 
+// Charges `more` permits to one rate whatever is left. False if that could not be done in full.
+bool charge_more(const Engine& engine, Part& part, uint32_t more) noexcept {
+  const int64_t now = engine.clock.now();
+  if (part.family == Family::kCells) {  // a log holds no more than its limit: it takes what fits
+    const uint32_t left = peek_log(engine, part, now).remaining;
+    part.cost = std::min(left, more);
+    return charge_log(engine, part, now).admitted && left >= more;
+  }
+  Call<Charge, Scope::kGeneral> call(engine, part.target, part.key, {more});
+  if (!call.begin(now)) return false;
+  if (engine.table.update(part.target.probe, part.target.id, call) != Outcome::kDecided) {
+    engine.count(part.target.policy, PolicyCounter::kUnavailable);
+    return false;
+  }
+  return call.taken() >= more;
+}
+
 bool lift_ban(const Engine& engine, uint16_t policy, std::string_view key) noexcept {
   const Target target = locate(engine, policy, kBanPart, hash_key(engine.secret, key));
   Call<Reset, Scope::kGeneral> call(engine, target, key, {});
@@ -252,7 +269,11 @@ bool PolicyHandle::reset(std::string_view key) const noexcept {
       logs = refund_log(*engine_, parts[i], std::numeric_limits<uint32_t>::max()) != 0 || logs;
     }
   }
-  return lift_ban(*engine_, number_, key) || any || logs;
+  bool lifted = lift_ban(*engine_, number_, key);
+  if (parts.size() != 0 && parts.followed() != number_) {
+    lifted = lift_ban(*engine_, parts.followed(), key) || lifted;
+  }
+  return lifted || any || logs;
 }
 
 bool PolicyHandle::commit(std::string_view key, uint32_t held, uint32_t actual) const noexcept {
@@ -260,23 +281,13 @@ bool PolicyHandle::commit(std::string_view key, uint32_t held, uint32_t actual) 
   if (actual == held) return true;
   if (actual < held) return refund(key, held - actual);
   const uint32_t more = actual - held;
-  uint32_t permits = 0;
-  bool whole = true;
-  const bool words = change_words(*engine_, number_, key, Charge{more}, permits);
   Parts parts(*engine_);
   if (!parts.add(number_, key, more, Priority::kCritical, false)) return false;
-  bool logs = false;
+  bool whole = true;
   for (size_t i = 0; i < parts.size(); ++i) {
-    if (parts[i].family != Family::kCells) continue;
-    // A log holds no more permits than its limit: it takes what fits.
-    logs = true;
-    const int64_t now = engine_->clock.now();
-    const uint32_t left = peek_log(*engine_, parts[i], now).remaining;
-    whole = whole && left >= more;
-    parts[i].cost = std::min(left, more);
-    whole = charge_log(*engine_, parts[i], now).admitted && whole;
+    whole = charge_more(*engine_, parts[i], more) && whole;
   }
-  return whole && (words || logs);
+  return whole;
 }
 
 }  // namespace brim

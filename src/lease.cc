@@ -192,13 +192,12 @@ Lease PolicyHandle::acquire_lease(std::string_view key, int64_t ttl_ns) const no
   if (engine_->read_only) {
     return only(unavailable(Reason::kReadOnly, !has(quota, kDenyIfUnavailable)));
   }
-  if (has(quota, kScaled) && quota.warp.factor_ppm == 0) {
-    engine_->count(number_, PolicyCounter::kDenied);
-    return only(refuse_always());
-  }
   if (has(quota, kScaled)) scale_limit(quota, engine_->clock.now());
   scale_class(quota, class_share(options, Priority::kNormal));
-  lease = take(*engine_, locate(*engine_, followed, 0, hash), key, quota, ttl_of(quota, ttl_ns));
+  // A refusal writes nothing: not even a slot for a key that can have no lease.
+  lease = quota.capacity == 0 ? only(refuse_always())
+                              : take(*engine_, locate(*engine_, followed, 0, hash), key, quota,
+                                     ttl_of(quota, ttl_ns));
   const Verdict verdict = lease.decision.verdict;
   const bool enforced =
       options.enforced_percent >= 100 || hash.high % 100 < options.enforced_percent;

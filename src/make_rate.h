@@ -9,6 +9,7 @@
 
 #include "shm/cells.h"
 #include "src/algo/step.h"
+#include "src/base/clock.h"
 #include "src/compile.h"
 
 namespace brim {
@@ -134,10 +135,12 @@ inline Quota make_rate(const Rate& rate, const Beginning& at) {
     case Family::kCounter:
       make_counter(rate, at, quota);
       break;
-    case Family::kCells:
-      quota.capacity_max = shm::idle_word(static_cast<uint64_t>(rate.period_ns) + 1,
-                                          static_cast<uint64_t>(rate.period_ns) + 1);
-      break;
+    case Family::kCells: {
+      // A lease lasts at least as long as two clocks may differ; see ttl_of in lease.cc.
+      const uint64_t longest =
+          static_cast<uint64_t>(std::max(rate.period_ns, 2 * kClockSkewNs)) + 1;
+      quota.capacity_max = shm::idle_word(longest, longest);
+    } break;
     case Family::kBan:
     case Family::kNone:
       break;

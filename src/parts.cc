@@ -133,11 +133,15 @@ bool Parts::add(uint16_t policy, std::string_view key, uint32_t cost, Priority p
     if ((stopped && asks) || quota.algorithm == static_cast<uint8_t>(Algorithm::kDeny)) {
       decided_ = refuse_always();
       decided_.part = label;
-      decided_.admitted = !ask.enforced;
-      return false;
+      if (ask.enforced) return false;
+      ask.shadowed = true;
+      ask.refusal = decided_;
+      decided_.reason = Reason::kShadow;
+      decided_.admitted = true;
+      continue;
     }
     if (size_ == kMost || quota.algorithm == static_cast<uint8_t>(Algorithm::kConcurrency)) {
-      return decide_now(unavailable(Reason::kUnsupported, !has(quota, kDenyIfUnavailable)));
+      return decide_now(unavailable(Reason::kUnsupported, false));
     }
     Part& part = *std::construct_at(&parts_[size_++]);
     part.target = locate(*engine_, ask.followed, i, ask.hash);
@@ -151,14 +155,18 @@ bool Parts::add(uint16_t policy, std::string_view key, uint32_t cost, Priority p
 }
 
 bool Parts::any_barred(int64_t now) noexcept {
+  Decision longest;
   for (size_t i = 0; i < asked_count_; ++i) {
     if (!asked_[i].enforced || !barred(asked_[i], now)) continue;
-    decided_.part = static_cast<uint8_t>(asked_count_ > 1 ? i : 0);
-    count_all(PolicyCounter::kDenied);
     engine_->count(asked_[i].policy, PolicyCounter::kBarred);
-    return true;
+    if (decided_.retry_after_ns <= longest.retry_after_ns) continue;
+    longest = decided_;
+    longest.part = static_cast<uint8_t>(asked_count_ > 1 ? i : 0);
   }
-  return false;
+  if (longest.reason != Reason::kBarred) return false;
+  decided_ = longest;
+  count_all(PolicyCounter::kDenied);
+  return true;
 }
 
 Decision Parts::refuse_booking(Decision answer, int64_t now) noexcept {
@@ -189,11 +197,16 @@ bool Parts::barred(const Asked& ask, int64_t now) noexcept {
   return true;
 }
 
-void Parts::count_refusal(const Asked& ask, int64_t now) noexcept {
-  if (!ask.bans || !ask.enforced) return;
+// ns for which the key is banned by it; 0 if it is not.
+int64_t Parts::count_refusal(const Asked& ask, int64_t now) noexcept {
+  if (!ask.bans || !ask.enforced) return 0;
   const Target target = locate(*engine_, ask.followed, kBanPart, ask.hash);
   Call<CountRefusal, Scope::kGeneral> call(*engine_, target, ask.key, {});
-  if (call.begin(now)) engine_->table.update(target.probe, target.id, call);
+  if (!call.begin(now) ||
+      engine_->table.update(target.probe, target.id, call) != Outcome::kDecided) {
+    return 0;
+  }
+  return ban::barred_for(call.next(), call.now_ns(), call.quota());
 }
 
 // Looks at every part. True: all that are enforced admit; asks refused in shadow are marked. False:
@@ -307,14 +320,20 @@ Decision Parts::refused(Decision answer, int64_t now) noexcept {
   count_all(PolicyCounter::kDenied);
   for (size_t i = 0; i < asked_count_; ++i) {
     const bool binding = asked_count_ == 1 || answer.part == i;
-    if (binding) count_refusal(asked_[i], now);
+    const int64_t ban = binding ? count_refusal(asked_[i], now) : 0;
+    answer.retry_after_ns = std::max(answer.retry_after_ns, ban);
   }
   return answer;
 }
 
 Decision Parts::acquire(int64_t now) noexcept {
   if (!engine_->read_only && any_barred(now)) return decided_;
-  if (size_ == 0) return decided_;  // nothing but exempt keys
+  if (size_ == 0) {  // nothing but exempt keys, and those refused in shadow
+    for (size_t i = 0; i < asked_count_; ++i) {
+      if (asked_[i].shadowed) engine_->count(asked_[i].policy, PolicyCounter::kShadowDenied);
+    }
+    return decided_;
+  }
   if (engine_->read_only) {
     Quota quota;
     const Target& first = parts_[0].target;
@@ -322,7 +341,8 @@ Decision Parts::acquire(int64_t now) noexcept {
     return unavailable(Reason::kReadOnly, !known || !has(quota, kDenyIfUnavailable));
   }
   Decision answer;
-  const bool direct = size_ == 1 && asked_[parts_[0].ask].enforced;  // one compare-and-swap
+  const bool direct =
+      size_ == 1 && asked_count_ == 1 && asked_[0].enforced;  // one compare-and-swap
   const bool surveyed = direct || survey(now, answer);
   if (surveyed) answer = charge(now);
   if (answer.verdict == Verdict::kUnavailable) {

@@ -47,7 +47,7 @@ Decision peek_word(const Engine& engine, const Part& part, int64_t now) noexcept
 class Parts {
  public:
   // At most this many rates in one call.
-  static constexpr size_t kMost = 24;
+  static constexpr size_t kMost = PolicyHandle::kMaxAsks * kMaxRates;
 
   explicit Parts(const Engine& engine) noexcept : engine_(&engine) {}
   Parts(const Parts&) = delete;
@@ -65,6 +65,8 @@ class Parts {
   // Counts the refusal of a booking for the only ask; in shadow it is admitted.
   Decision refuse_booking(Decision answer, int64_t now) noexcept;
   Decision decided() const noexcept { return decided_; }
+  // The policy that the first ask follows, its own or an override's. REQUIRES: add() was true.
+  uint16_t followed() const noexcept { return asked_[0].followed; }
 
   size_t size() const noexcept { return size_; }
   Part& operator[](size_t i) noexcept { return parts_[i]; }
@@ -85,7 +87,7 @@ class Parts {
   bool decide_now(const Decision& decision) noexcept;
   bool follow_override(Asked& ask, PolicyOptions& options) noexcept;
   bool barred(const Asked& ask, int64_t now) noexcept;
-  void count_refusal(const Asked& ask, int64_t now) noexcept;
+  int64_t count_refusal(const Asked& ask, int64_t now) noexcept;
   bool survey(int64_t now, Decision& answer) noexcept;
   void count_denied(int64_t now) noexcept;
   Decision charge(int64_t now) noexcept;

@@ -204,6 +204,10 @@ Finding check_options(const Policy& policy) {
                "; give allow or deny");
   }
   if (Finding found = check_warm_up(policy); !found.empty()) return found;
+  if (policy.ban.after != 0 && policy.rates.front().algorithm == Algorithm::kConcurrency) {
+    return "a refused lease is no offence: leave out 'ban', or ban by a rate in front of the "
+           "leases";
+  }
   if (Finding found = check_ban(policy.ban); !found.empty()) return found;
   if (is_one_of(policy.rates[0].algorithm, kConstant)) {
     Policy plain;

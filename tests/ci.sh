@@ -28,6 +28,13 @@ configure() {
 
 build() { ninja -C "$1" -j "${jobs}"; }
 
+# What a user gets: the library, the command, the man page.
+build_installed() {
+  ninja -C "$1" -t targets all |
+    sed -n -E 's#^(src/libbrim\.so[0-9.]*|tools/brim|docs/man/brim\.1): .*#\1#p' |
+    xargs ninja -C "$1" -j "${jobs}"
+}
+
 # run_suites DIR OPTIONS...: builds what the chosen tests need, and runs them.
 run_suites() {
   local dir=$1
@@ -80,8 +87,7 @@ stage_main() {  # gcc, all tests but the slow ones
 configure_clang() { CC=clang CXX=clang++ configure build-ci-clang -Dmutants=none; }
 
 stage_clang() {
-  configure_clang && build build-ci-clang &&
-    run_suites build-ci-clang --suite unit
+  configure_clang && build_installed build-ci-clang && run_suites build-ci-clang --suite unit
 }
 
 stage_asan() {  # address and undefined behaviour
@@ -111,7 +117,7 @@ stage_install() {  # a user of the installed library needs nothing but pkg-confi
   local prefix=${PWD}/build-ci-release/prefix segment=ci-install-$$
   [[ -e build-ci-release/build.ninja ]] || return 1
   rm -rf "${prefix}"
-  build build-ci-release && meson install -C build-ci-release --no-rebuild || return
+  build_installed build-ci-release && meson install -C build-ci-release --no-rebuild || return
   local flags
   flags=$(PKG_CONFIG_PATH=${prefix}/lib/pkgconfig pkg-config --cflags --libs brim) || return
   echo "flags: ${flags}"

@@ -137,13 +137,19 @@ absl::Status apply_policy(const Limiter& limiter, const NamedPolicy& policy, OnC
                           std::string& done) {
   const absl::StatusOr<PolicyHandle> known = limiter.policy(policy.name);
   if (absl::IsNotFound(known.status())) {
-    done += join("defined ", escape_text(policy.name), ": ", escape_text(policy.text), "\n");
-    return limiter.define(policy.name, policy.text).status();
+    const absl::Status defined = limiter.define(policy.name, policy.text).status();
+    if (defined.ok()) {
+      done += join("defined ", escape_text(policy.name), ": ", escape_text(policy.text), "\n");
+    }
+    return defined;
   }
   if (!known.ok()) return known.status();
   if (policy_text(known->policy()) == policy.text) return absl::OkStatus();
-  done += join("changed ", escape_text(policy.name), ": ", escape_text(policy.text), "\n");
-  return limiter.change(policy.name, policy.text, mode);
+  const absl::Status changed = limiter.change(policy.name, policy.text, mode);
+  if (changed.ok()) {
+    done += join("changed ", escape_text(policy.name), ": ", escape_text(policy.text), "\n");
+  }
+  return changed;
 }
 
 int run_apply(const ApplyArgs& args) {

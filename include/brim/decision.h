@@ -36,7 +36,9 @@ enum class Reason : uint8_t {
 };
 
 struct Decision {
-  int64_t retry_after_ns = 0;  // 0 if admitted; else least wait after which this request would pass
+  // 0 if admitted; else the least wait after which this request would pass if nothing else happens
+  // (for windows and logs in a warm-up or under a factor: by the limit of this instant).
+  int64_t retry_after_ns = 0;
   int64_t reset_after_ns = 0;  // until the key is idle, that is as if never seen
   int64_t delay_ns = 0;        // if admitted: wait this long before you start (queue, reserve)
   uint32_t remaining = 0;      // largest cost that would pass right after this call

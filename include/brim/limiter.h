@@ -217,8 +217,9 @@ class PolicyHandle {
 // What a change of a policy does to the keys in use.
 enum class OnChange : uint8_t {
   kKeep = 0,          // every key's debt stays what it is, in permits
-  kReset = 1,         // all keys are as if never seen
-  kProportional = 2,  // each key's debt stays the same share of the burst or limit
+  kReset = 1,         // all keys are as if never seen (not for logs and leases: reset() each key)
+  kProportional = 2,  // each key's debt stays the same share of the burst or limit; what a key
+                      // is charged while the keys are rewritten may be scaled with it
 };
 
 // One attached segment. Copyable; opening a name twice in a process shares one mapping.

@@ -73,6 +73,17 @@ TEST_F(Change, ResetForgetsAtOnceAcrossAlgorithms) {
   }
 }
 
+TEST_F(Change, PoliciesInUseDoNotBecomeWords) {
+  open({{"p", "10/h"}, {"shut", "deny"}, {"log", "sliding-log 5/m"}});
+  EXPECT_EQ(limiter_.change("p", "deny").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(limiter_.change("p", "unlimited", OnChange::kReset).code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(limiter_.change("shut", "10/h").ok());
+  EXPECT_EQ(passes(policy("shut"), "k"), 10u);
+  EXPECT_EQ(limiter_.change("log", "sliding-log 4/m", OnChange::kReset).code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
 TEST_F(Change, AnotherAlgorithmIsRefusedWithTheReason) {
   open({{"p", "10/h"}});
   const absl::Status refused = limiter_.change("p", "fixed-window 10/h");

@@ -172,6 +172,38 @@ TEST_F(PolicyOptionsTest, ShadowNamesTheRateThatRefuses) {
   EXPECT_EQ(policy("p").try_acquire("k").reason, Reason::kShadow);
 }
 
+// Goal: an ask that is only watched neither decides for the others nor is charged.
+TEST_F(PolicyOptionsTest, ShadowAsksDecideNothing) {
+  open({{"watched", "10/s shadow"}, {"shut", "10/s shadow"}, {"real", "2/m"}});
+  ASSERT_TRUE(limiter_.set_factor("shut", 0).ok());
+  const PolicyHandle watched = policy("watched");
+  const PolicyHandle shut = policy("shut");
+  const PolicyHandle real = policy("real");
+  const PolicyHandle::Ask asks[] = {{&shut, "k"}, {&watched, "k"}, {&real, "k"}};
+  EXPECT_TRUE(PolicyHandle::try_acquire_all(asks).admitted);
+  EXPECT_TRUE(PolicyHandle::try_acquire_all(asks).admitted);
+  const Decision third = PolicyHandle::try_acquire_all(asks);
+  EXPECT_FALSE(third.admitted);
+  EXPECT_EQ(third.part, 2);
+  EXPECT_EQ(real.peek("k").remaining, 0u);
+  const Decision alone = shut.try_acquire("k");
+  EXPECT_TRUE(alone.admitted);
+  EXPECT_EQ(alone.reason, Reason::kShadow);
+}
+
+TEST_F(PolicyOptionsTest, RefusalThatBansTellsTheBansEnd) {
+  open({{"p", "1/s ban 2 in 1m for 1h"}, {"vip", "1/s ban 2 in 1m for 1h"}});
+  const PolicyHandle p = policy("p");
+  ASSERT_TRUE(limiter_.set_override("p", "alice", "vip").ok());
+  for (const char* key : {"k", "alice"}) {
+    EXPECT_TRUE(p.try_acquire(key).admitted);
+    EXPECT_LT(p.try_acquire(key).retry_after_ns, 2 * kSecond);
+    EXPECT_GE(p.try_acquire(key).retry_after_ns, 3600 * kSecond);
+    EXPECT_TRUE(p.reset(key));
+    EXPECT_TRUE(p.try_acquire(key).admitted) << key;
+  }
+}
+
 TEST_F(PolicyOptionsTest, CommitChargesALogAsFarAsItGoes) {
   open({{"p", "sliding-log 5/m"}});
   const PolicyHandle p = policy("p");
@@ -183,7 +215,7 @@ TEST_F(PolicyOptionsTest, CommitChargesALogAsFarAsItGoes) {
 }
 
 TEST_F(PolicyOptionsTest, CommitSettles) {
-  open({{"p", "10/h"}, {"w", "fixed-window 10/h"}, {"c", "sliding-counter 10/h"}});
+  open({{"p", "10/h ahead 30m"}, {"w", "fixed-window 10/h"}, {"c", "sliding-counter 10/h"}});
   for (const char* name : {"p", "w", "c"}) {
     const PolicyHandle p = policy(name);
     ASSERT_TRUE(p.try_acquire("k", 5).admitted);

@@ -36,8 +36,8 @@ MUTANTS = {
     "survey_before": (PARTS, [("survey(now, answer)", "survey(now - 3600000000000, answer)")]),
     "survey_after": (PARTS, [("survey(now, answer)", "survey(now + 3600000000000, answer)")]),
     # Refusals do not count towards a ban.
-    "ban_uncounted": (PARTS, [("    if (binding) count_refusal(asked_[i], now);\n",
-                               "    if (binding && now < 0) continue;\n")]),
+    "ban_uncounted": (PARTS, [("binding ? count_refusal(asked_[i], now) : 0;",
+                               "binding && now < 0 ? count_refusal(asked_[i], now) : 0;")]),
     # A refusal that comes late rewrites a ban.
     "ban_rewritten": ("src/algo/ban.h",
                       [("  if (barred_for(word, now_ns, quota) != 0) return word;\n", "")]),
