@@ -9,7 +9,9 @@
 namespace brim::segment_test {
 namespace {
 
-int mutations() { return from_environment("BRIM_TEST_MUTATIONS", 100000); }
+int mutations() {
+  return from_environment("BRIM_TEST_MUTATIONS", BRIM_TEST_ASAN != 0 ? 20000 : 100000);
+}
 
 struct Progress {
   uint64_t done;
