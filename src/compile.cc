@@ -232,9 +232,9 @@ uint32_t cells_needed(const Policy& policy) {
 absl::Status check_cells(const Policy& policy, uint32_t cells_per_key, std::string_view path) {
   const uint32_t needed = cells_needed(policy);
   if (needed <= cells_per_key) return absl::OkStatus();
-  return absl::FailedPreconditionError(cat(
-      "too_few_cells: policy '", policy_text(policy), "' needs ", needed, " cells a key, segment ",
-      path, " has ", cells_per_key, "; create it with this policy, or with cells_per_key"));
+  return absl::FailedPreconditionError(
+      cat("too_few_cells: the policy's log or leases need ", needed, " cells a key, segment ", path,
+          " has ", cells_per_key, "; create it with this policy, or with cells_per_key"));
 }
 
 absl::Status check_fits(const Rate& rate) {
