@@ -72,9 +72,7 @@ Ticket PolicyHandle::reserve(std::string_view key, uint32_t cost,
     return ticket;
   }
   if (engine_->read_only) {
-    Quota quota;
-    const bool known = read_quota(engine_->registry, parts[0].target.policy, 0, quota);
-    ticket.decision = unavailable(Reason::kReadOnly, !known || !has(quota, kDenyIfUnavailable));
+    ticket.decision = parts.read_only();
     return ticket;
   }
   if (parts.any_barred(now)) {

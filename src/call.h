@@ -44,9 +44,7 @@ inline void scale_class(Quota& quota, uint32_t percent) noexcept {
 // A window's limit under a warm-up or factor: at least 1 unless the factor is 0. While a warm-up
 // lasts, a cost above it will pass later; a factor stays until somebody changes it.
 inline void scale_limit(Quota& quota, int64_t now) noexcept {
-  const uint64_t gone = now > quota.warp.start_ns ? static_cast<uint64_t>(now) -
-                                                        static_cast<uint64_t>(quota.warp.start_ns)
-                                                  : 0;
+  const uint64_t gone = ns_since(quota.warp.start_ns, now);
   const uint64_t ppm = rate_ppm(gone, quota.warp);
   const auto scaled = static_cast<uint64_t>(static_cast<uint128>(quota.capacity) * ppm / kWholePpm);
   quota.capacity = std::max<uint64_t>(scaled, quota.warp.factor_ppm == 0 ? 0 : 1);

@@ -12,6 +12,19 @@
 
 namespace brim {
 
+// Times a key's slot may change hands during one call.
+inline constexpr int kMaxMoves = 64;
+
+// The cells of the slot at `position`. REQUIRES: the segment has cells.
+inline shm::AtomicCell* cells_at(const Engine& engine, uint64_t position) noexcept {
+  return engine.cells + position * engine.cells_per_key;
+}
+
+// No cell of an honest process ends further ahead.
+inline uint64_t horizon_ns(const Quota& quota) noexcept {
+  return quota.capacity_max + 2 * static_cast<uint64_t>(kClockSkewNs);
+}
+
 class CellContext {
  public:
   CellContext(const Engine& engine, const Target& target, uint64_t position) noexcept

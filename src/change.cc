@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Live change of policies and overrides, for all attached processes at once. Set-up only.
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 
 #include "brim/address.h"
 #include "brim/limiter.h"
@@ -26,17 +24,12 @@ struct Held {
 
 absl::Status not_writable(const Engine* engine) {
   if (engine == nullptr) return absl::FailedPreconditionError("not_open: this Limiter is empty");
-  if (!engine->read_only) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      cat("read_only: segment ", engine->segment->path(), " is attached read-only"));
+  return engine->check_writable();
 }
 
 // Reads the policy under the lock.
 absl::Status find(const Engine& engine, std::string_view name, Held& held) {
-  if (!held.lock.held()) {
-    return absl::UnavailableError(
-        cat("lock_failed: flock on ", engine.segment->path(), ": ", strerror(errno)));
-  }
+  if (!held.lock.held()) return engine.lock_error();
   const int found = engine.registry.find(name);
   held.number = static_cast<uint16_t>(found);
   if (found >= 0 && engine.registry.read(held.number, held.words, held.text)) {
@@ -134,8 +127,7 @@ absl::Status write_override(const Engine* engine, std::string_view policy, std::
               ", which can have no override of its own; define it earlier"));
     }
   } else if (!held.lock.held()) {
-    return absl::UnavailableError(
-        cat("lock_failed: flock on ", engine->segment->path(), ": ", strerror(errno)));
+    return engine->lock_error();
   }
   shm::OverrideWriter writer = override_writer(*engine);
   if (use.empty()) {

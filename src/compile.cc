@@ -333,9 +333,7 @@ PolicyWords with_factor(const PolicyWords& old, int64_t now_ns, uint32_t factor_
     Warp warp{now_ns, 0, kWholePpm, kWholePpm};
     if (has(quota, kWarped | kScaled)) warp = quota.warp;
     // What is left of a warm-up goes on from where it is.
-    const uint64_t gone = now_ns > warp.start_ns
-                              ? static_cast<uint64_t>(now_ns) - static_cast<uint64_t>(warp.start_ns)
-                              : 0;
+    const uint64_t gone = ns_since(warp.start_ns, now_ns);
     warp.from_ppm = rate_ppm(gone, {0, warp.ramp_ns, warp.from_ppm, kWholePpm});
     warp.ramp_ns -= std::min(gone, warp.ramp_ns);
     warp.start_ns = now_ns;

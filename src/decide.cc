@@ -73,19 +73,22 @@ inline Target locate(const Engine& engine, uint16_t policy, std::string_view key
   return locate(engine, policy, 0, hash_key(engine.secret, key));
 }
 
-// Applies `rule` to the words of all rates of the key. Returns whether any changed; `permits` is
-// the sum of what was given back.
+// Lowers what the key owes under each rate of the policy, words by `rule` and logs by up to
+// `from_log` permits. Returns whether there was any.
 template <class Rule>
-bool change_words(const Engine& engine, uint16_t policy, std::string_view key, Rule rule,
-                  uint32_t& permits) noexcept {
-  if (engine.read_only) return false;
-  Parts parts(engine);
-  if (!parts.add(policy, key, rule.cost, Priority::kCritical, false)) return false;
+bool give_back(const Engine& engine, uint16_t policy, Parts& parts, Rule rule,
+               uint32_t from_log) noexcept {
   bool any = false;
+  uint32_t permits = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     const Part& part = parts[i];
-    if (part.family == Family::kCells) continue;
-    Call<Rule, Scope::kGeneral> call(engine, part.target, key, rule);
+    if (part.family == Family::kCells) {
+      const uint32_t given = refund_log(engine, part, from_log);
+      any = any || given != 0;
+      permits = std::max(permits, given);
+      continue;
+    }
+    Call<Rule, Scope::kGeneral> call(engine, part.target, part.key, rule);
     if (!call.begin(engine.clock.now())) continue;
     if (engine.table.update(part.target.probe, part.target.id, call) != Outcome::kDecided) {
       engine.count(policy, PolicyCounter::kUnavailable);
@@ -94,22 +97,6 @@ bool change_words(const Engine& engine, uint16_t policy, std::string_view key, R
     if (!call.changed()) continue;
     any = true;
     permits = std::max(permits, call.given_back());
-  }
-  return any;
-}
-
-bool give_back(const Engine& engine, uint16_t policy, std::string_view key,
-               uint32_t cost) noexcept {
-  uint32_t permits = 0;
-  bool any = change_words(engine, policy, key, Refund{cost}, permits);
-  Parts parts(engine);
-  if (!engine.read_only && parts.add(policy, key, cost, Priority::kCritical, false)) {
-    for (size_t i = 0; i < parts.size(); ++i) {
-      if (parts[i].family != Family::kCells) continue;
-      const uint32_t given = refund_log(engine, parts[i], cost);
-      any = any || given != 0;
-      permits = std::max(permits, given);
-    }
   }
   if (any) engine.count(policy, PolicyCounter::kRefunded, permits);
   return any;
@@ -253,27 +240,23 @@ Decision PolicyHandle::peek(std::string_view key, uint32_t cost) const noexcept 
 }
 
 bool PolicyHandle::refund(std::string_view key, uint32_t cost) const noexcept {
-  return engine_ != nullptr && give_back(*engine_, number_, key, cost);
+  if (engine_ == nullptr || engine_->read_only) return false;
+  Parts parts(*engine_);
+  return parts.add(number_, key, cost, Priority::kCritical, false) &&
+         give_back(*engine_, number_, parts, Refund{cost}, cost);
 }
 
 bool PolicyHandle::reset(std::string_view key) const noexcept {
   if (engine_ == nullptr || engine_->read_only) return false;
-  uint32_t permits = 0;
-  const bool any = change_words(*engine_, number_, key, Reset{}, permits);
-  if (any) engine_->count(number_, PolicyCounter::kRefunded, permits);
-  bool logs = false;
+  constexpr uint32_t kAll = std::numeric_limits<uint32_t>::max();
   Parts parts(*engine_);
-  if (parts.add(number_, key, 0, Priority::kCritical, false)) {
-    for (size_t i = 0; i < parts.size(); ++i) {
-      if (parts[i].family != Family::kCells) continue;
-      logs = refund_log(*engine_, parts[i], std::numeric_limits<uint32_t>::max()) != 0 || logs;
-    }
-  }
-  bool lifted = lift_ban(*engine_, number_, key);
+  bool any = parts.add(number_, key, 0, Priority::kCritical, false) &&
+             give_back(*engine_, number_, parts, Reset{}, kAll);
+  any = lift_ban(*engine_, number_, key) || any;
   if (parts.size() != 0 && parts.followed() != number_) {
-    lifted = lift_ban(*engine_, parts.followed(), key) || lifted;
+    any = lift_ban(*engine_, parts.followed(), key) || any;
   }
-  return lifted || any || logs;
+  return any;
 }
 
 bool PolicyHandle::commit(std::string_view key, uint32_t held, uint32_t actual) const noexcept {

@@ -3,7 +3,9 @@
 #ifndef BRIM_SRC_ENGINE_H_
 #define BRIM_SRC_ENGINE_H_
 
+#include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string_view>
 
@@ -15,6 +17,7 @@
 #include "shm/segment.h"
 #include "shm/table.h"
 #include "src/base/clock.h"
+#include "src/base/text.h"
 #include "src/hash.h"
 
 namespace brim::internal {
@@ -52,6 +55,17 @@ class Engine {
   shm::AtomicCell* cells;  // null: none
   uint32_t cells_per_key;
   HashSecret secret;
+
+  // Errors of set-up calls that write policies.
+  absl::Status check_writable() const {
+    if (!read_only) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        cat("read_only: segment ", segment->path(), " is attached read-only"));
+  }
+  absl::Status lock_error() const {
+    return absl::UnavailableError(
+        cat("lock_failed: flock on ", segment->path(), ": ", strerror(errno)));
+  }
 
  private:
   static shm::Overrides overrides_of(const shm::Segment& segment) noexcept {

@@ -20,7 +20,6 @@ namespace {
 
 using Leases = shm::Leases<shm::HardwareCellAtomics, CellContext>;
 
-constexpr int kMaxMoves = 64;  // times a key's slot may change hands during one call
 constexpr int64_t kStartTimeCheckNs = 100000000;
 
 // Who this process is, looked up once in each process; a forked child looks again.
@@ -73,7 +72,7 @@ uint32_t reap(const Engine& engine, Leases& leases, int64_t now) noexcept {
 shm::LeaseRule rule_of(const Quota& quota) noexcept {
   shm::LeaseRule rule;
   rule.limit = static_cast<uint32_t>(std::min<uint64_t>(quota.capacity, shm::kMaxLeases));
-  rule.horizon_ns = quota.capacity_max + 2 * static_cast<uint64_t>(kClockSkewNs);
+  rule.horizon_ns = horizon_ns(quota);
   return rule;
 }
 
@@ -121,8 +120,7 @@ Lease take(const Engine& engine, const Target& target, std::string_view key, con
       continue;
     }
     CellContext context(engine, target, at);
-    Leases leases(engine.cells + at * engine.cells_per_key, engine.cells_per_key, rule_of(quota),
-                  context);
+    Leases leases(cells_at(engine, at), engine.cells_per_key, rule_of(quota), context);
     const shm::LeaseResult result = leases.acquire(ttl, holder);
     if (result.outcome == shm::CellOutcome::kContended) break;
     if (result.outcome == shm::CellOutcome::kMoved) continue;
@@ -199,8 +197,7 @@ Lease PolicyHandle::acquire_lease(std::string_view key, int64_t ttl_ns) const no
                               : take(*engine_, locate(*engine_, followed, 0, hash), key, quota,
                                      ttl_of(quota, ttl_ns));
   const Verdict verdict = lease.decision.verdict;
-  const bool enforced =
-      options.enforced_percent >= 100 || hash.high % 100 < options.enforced_percent;
+  const bool enforced = is_enforced(options, hash);
   if (verdict == Verdict::kDenied && !enforced) {
     lease.decision.admitted = true;
     lease.decision.reason = Reason::kShadow;
@@ -221,9 +218,9 @@ bool PolicyHandle::renew(Lease& lease, int64_t ttl_ns) const noexcept {
   }
   CellContext context(*engine_, lease.id, lease.slot);
   shm::Lease renewed = at_position(lease);
-  const shm::CellOutcome outcome = Leases(engine_->cells + lease.slot * engine_->cells_per_key,
-                                          engine_->cells_per_key, rule_of(quota), context)
-                                       .renew(renewed, ttl_of(quota, ttl_ns));
+  const shm::CellOutcome outcome =
+      Leases(cells_at(*engine_, lease.slot), engine_->cells_per_key, rule_of(quota), context)
+          .renew(renewed, ttl_of(quota, ttl_ns));
   if (outcome != shm::CellOutcome::kDecided) return false;
   lease.expires_ns = static_cast<int64_t>(renewed.expiry_ns);
   return true;
@@ -233,8 +230,8 @@ bool PolicyHandle::release(const Lease& lease) const noexcept {
   if (lease.place == Lease::kNoPlace) return lease.decision.admitted;
   if (engine_ == nullptr || engine_->read_only || !fits(*engine_, lease)) return false;
   const bool in_time = lease.expires_ns > engine_->clock.now();
-  return Leases::release(engine_->cells + lease.slot * engine_->cells_per_key,
-                         engine_->cells_per_key, at_position(lease)) &&
+  return Leases::release(cells_at(*engine_, lease.slot), engine_->cells_per_key,
+                         at_position(lease)) &&
          in_time;
 }
 

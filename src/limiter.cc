@@ -3,8 +3,6 @@
 #include "brim/limiter.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <vector>
 
 #include "src/base/text.h"
@@ -175,19 +173,10 @@ absl::StatusOr<uint16_t> find_policy(const std::shared_ptr<Engine>& engine, std:
                                       asked, "'"));
 }
 
-absl::Status lock_error(const Engine& engine) {
-  return absl::UnavailableError(
-      cat("lock_failed: flock on ", engine.segment->path(), ": ", strerror(errno)));
-}
-
 // That policies can be written here, and that this one finds the cells it needs.
 absl::Status check_writable(const Engine& engine, const Policy& policy) {
-  const std::string& path = engine.segment->path();
-  if (engine.segment->read_only()) {
-    return absl::FailedPreconditionError(
-        cat("read_only: segment ", path, " is attached read-only"));
-  }
-  return check_cells(policy, engine.cells_per_key, path);
+  if (absl::Status status = engine.check_writable(); !status.ok()) return status;
+  return check_cells(policy, engine.cells_per_key, engine.segment->path());
 }
 
 // The engine over an attached segment, with the options' policies defined.
@@ -278,7 +267,7 @@ absl::StatusOr<PolicyHandle> Limiter::define(std::string_view name, std::string_
   // Without the lock first: a policy that is there needs no writer, and a stopped one bars nobody.
   if (auto handle = known(); !absl::IsNotFound(handle.status())) return handle;
   const auto lock = engine_->registry.lock();
-  if (!lock.held()) return lock_error(*engine_);
+  if (!lock.held()) return engine_->lock_error();
   if (auto handle = known(); !absl::IsNotFound(handle.status())) return handle;
   const auto words = compile(*policy, {engine_->clock.now(), wall_now_ns()});
   if (!words.ok()) return words.status();

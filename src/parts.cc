@@ -119,7 +119,7 @@ bool Parts::add(uint16_t policy, std::string_view key, uint32_t cost, Priority p
     return decided_.reason == Reason::kExempt;
   }
   ask.bans = options.bans;
-  ask.enforced = options.enforced_percent >= 100 || ask.hash.high % 100 < options.enforced_percent;
+  ask.enforced = is_enforced(options, ask.hash);
   for (uint32_t i = 0; i < options.rates; ++i) {
     Quota quota;
     if (!read_quota(engine_->registry, ask.followed, i, quota)) {
@@ -311,6 +311,13 @@ Decision Parts::admitted(bool writes) noexcept {
   return whole;
 }
 
+Decision Parts::read_only() const noexcept {
+  Quota quota;
+  const Target& first = parts_[0].target;
+  const bool known = read_quota(engine_->registry, first.policy, first.part, quota);
+  return unavailable(Reason::kReadOnly, !known || !has(quota, kDenyIfUnavailable));
+}
+
 void Parts::count_all(PolicyCounter counter) const noexcept {
   for (size_t i = 0; i < asked_count_; ++i) engine_->count(asked_[i].policy, counter);
 }
@@ -334,12 +341,7 @@ Decision Parts::acquire(int64_t now) noexcept {
     }
     return decided_;
   }
-  if (engine_->read_only) {
-    Quota quota;
-    const Target& first = parts_[0].target;
-    const bool known = read_quota(engine_->registry, first.policy, first.part, quota);
-    return unavailable(Reason::kReadOnly, !known || !has(quota, kDenyIfUnavailable));
-  }
+  if (engine_->read_only) return read_only();
   Decision answer;
   const bool direct =
       size_ == 1 && asked_count_ == 1 && asked_[0].enforced;  // one compare-and-swap

@@ -37,6 +37,11 @@ uint32_t refund_log(const Engine& engine, const Part& part, uint32_t cost) noexc
 // The options of a policy as of one instant; false if there is no such policy.
 bool read_options(const Engine& engine, uint16_t policy, PolicyOptions& options) noexcept;
 
+// Whether the policy's refusals bind this key: the same for all calls and processes.
+inline bool is_enforced(const PolicyOptions& options, const Hash128& hash) noexcept {
+  return options.enforced_percent >= 100 || hash.high % 100 < options.enforced_percent;
+}
+
 // Answers of the words `deny` and `unlimited`.
 Decision refuse_always() noexcept;
 Decision admit_uncounted() noexcept;
@@ -64,6 +69,8 @@ class Parts {
   bool any_barred(int64_t now) noexcept;
   // Counts the refusal of a booking for the only ask; in shadow it is admitted.
   Decision refuse_booking(Decision answer, int64_t now) noexcept;
+  // What a read-only process is told. REQUIRES: size() != 0.
+  Decision read_only() const noexcept;
   Decision decided() const noexcept { return decided_; }
   // The policy that the first ask follows, its own or an override's. REQUIRES: add() was true.
   uint16_t followed() const noexcept { return asked_[0].followed; }

@@ -11,13 +11,11 @@ namespace {
 
 using Log = shm::Log<shm::HardwareCellAtomics, CellContext>;
 
-constexpr int kMaxMoves = 64;  // times a key's slot may change hands during one call
-
 shm::LogRule rule_of(const Quota& quota) noexcept {
   shm::LogRule rule;
   rule.limit = static_cast<uint32_t>(std::min<uint64_t>(quota.capacity, shm::kMaxCells));
   rule.span_ns = shm::log_span(static_cast<uint64_t>(quota.period_ns), has(quota, kInclusive));
-  rule.horizon_ns = quota.capacity_max + 2 * static_cast<uint64_t>(kClockSkewNs);
+  rule.horizon_ns = horizon_ns(quota);
   return rule;
 }
 
@@ -56,13 +54,17 @@ Decision answer_absent(const Quota& quota, uint32_t cost) noexcept {
   return answer(result, cost, quota);
 }
 
-shm::AtomicCell* cells_at(const Engine& engine, uint64_t position) noexcept {
-  return engine.cells + position * engine.cells_per_key;
+// Runs act(log) on the key's log as `rule` has it; nothing if the key has none.
+template <class Act>
+void with_log(const Engine& engine, const Target& target, const shm::LogRule& rule,
+              Act act) noexcept {
+  shm::Slot slot;
+  const uint64_t at = engine.table.find(target.probe, target.id, slot);
+  if (engine.cells == nullptr || at == engine.table.slot_count()) return;
+  CellContext context(engine, target, at);
+  Log log(cells_at(engine, at), engine.cells_per_key, rule, context);
+  act(log);
 }
-
-}  // namespace
-
-namespace {
 
 Decision peek_with(const Engine& engine, const Part& part, const Quota& quota) noexcept {
   const bool admits = !has(quota, kDenyIfUnavailable);
@@ -119,31 +121,19 @@ Decision charge_log(const Engine& engine, Part& part, int64_t now) noexcept {
 
 uint32_t refund_log(const Engine& engine, const Part& part, uint32_t cost) noexcept {
   Quota quota;
-  shm::Slot slot;
-  const uint64_t at = engine.table.find(part.target.probe, part.target.id, slot);
-  if (engine.cells == nullptr || at == engine.table.slot_count() ||
-      !read_rule(engine, part.target, engine.clock.now(), quota)) {
-    return 0;
-  }
-  CellContext context(engine, part.target, at);
-  return Log(cells_at(engine, at), engine.cells_per_key, rule_of(quota), context)
-      .refund(cost)
-      .given;
+  uint32_t given = 0;
+  if (!read_rule(engine, part.target, engine.clock.now(), quota)) return 0;
+  with_log(engine, part.target, rule_of(quota), [&](Log& log) { given = log.refund(cost).given; });
+  return given;
 }
 
 void undo_log(const Engine& engine, const Part& part) noexcept {
   Quota quota;
-  shm::Slot slot;
-  const uint64_t at = engine.table.find(part.target.probe, part.target.id, slot);
-  if (engine.cells == nullptr || at == engine.table.slot_count() ||
-      !read_rule(engine, part.target, engine.clock.now(), quota)) {
-    return;
-  }
-  CellContext context(engine, part.target, at);
+  if (!read_rule(engine, part.target, engine.clock.now(), quota)) return;
   shm::LogRule rule = rule_of(quota);
   rule.span_ns = part.span_ns;  // as it was charged
   // What can not be given back stays charged until it ages out: stricter.
-  Log(cells_at(engine, at), engine.cells_per_key, rule, context).undo(part.taken);
+  with_log(engine, part.target, rule, [&](Log& log) { log.undo(part.taken); });
 }
 
 }  // namespace brim

@@ -102,9 +102,14 @@ constexpr Quota make_quota(uint32_t limit, int64_t period_ns, uint32_t burst, in
   return make_quota(limit, period_ns, burst, t0, v0, token_shift(limit, period_ns));
 }
 
+// From `start` to `now`, without overflow; 0 if the clock has not come so far.
+constexpr uint64_t ns_since(int64_t start, int64_t now) noexcept {
+  return now > start ? static_cast<uint64_t>(now) - static_cast<uint64_t>(start) : 0;
+}
+
 // ns since t0; a time before t0 counts as t0.
 constexpr uint64_t elapsed_ns(const Quota& quota, int64_t now_ns) noexcept {
-  return now_ns > quota.t0 ? static_cast<uint64_t>(now_ns) - static_cast<uint64_t>(quota.t0) : 0;
+  return ns_since(quota.t0, now_ns);
 }
 
 constexpr uint64_t months_of(const Quota& quota) noexcept {
