@@ -222,11 +222,11 @@ MUTANTS = {
         "faded_at(state.prev, room, quota)"),
     "counter_retry_next_window": (
         COUNTER, "counter",
-        "return left + faded_at(state.cur, room, quota);",
+        "return static_cast<uint128>(left) + faded_at(state.cur, room, quota);",
         "return left;"),
     "counter_reset": (
         COUNTER, "counter",
-        "state.cur != 0 ? left + period :",
+        "state.cur != 0 ? static_cast<uint128>(left) + period :",
         "state.cur != 0 ? left :"),
     "counter_refund_prev": (
         COUNTER, "counter",
