@@ -10,6 +10,7 @@
 #include "shm/identity.h"
 #include "shm/overrides.h"
 #include "shm/segment.h"
+#include "shm/segment_file.h"
 #include "src/base/clock.h"
 #include "src/base/text.h"
 
@@ -229,11 +230,7 @@ absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec) {
                                                                   : cpus > 1024 ? 1024
                                                                                 : cpus) +
                                                 1;
-  if (!fill_random(header.uuid, sizeof(header.uuid)) ||
-      !fill_random(header.hash_key, sizeof(header.hash_key)) ||
-      !fill_random(header.hash_secret, sizeof(header.hash_secret))) {
-    return absl::UnavailableError("no_entropy: getrandom(2) gave no bytes for the hash key");
-  }
+  if (!fill_random(header.uuid, sizeof(header.uuid))) return no_entropy();
   const uint64_t slots = header.group_count * kSlotsPerGroup;
   Layout layout(header);
   layout.add(SectionType::kPolicies, sizeof(PolicyRecord), spec.max_policies, 64);

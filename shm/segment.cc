@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include "shm/attachments.h"
@@ -104,7 +105,27 @@ absl::Status check_cpu() {
   return absl::OkStatus();
 }
 
+// Whole pages, so that what is said about them concerns nothing else.
+constexpr size_t kPageBytes = 4096;
+constexpr size_t whole_pages(size_t bytes) {
+  return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+}
+
 }  // namespace
+
+void* allocate_undumped(size_t bytes) {
+  const size_t size = whole_pages(bytes);
+  void* const memory = ::operator new(size, std::align_val_t(kPageBytes));
+  madvise(memory, size, MADV_DONTDUMP);
+  return memory;
+}
+
+void free_undumped(void* memory, size_t bytes) noexcept {
+  const size_t size = whole_pages(bytes);
+  explicit_bzero(memory, size);
+  madvise(memory, size, MADV_DODUMP);
+  ::operator delete(memory, std::align_val_t(kPageBytes));
+}
 
 absl::StatusOr<std::string> segment_path(std::string_view name) {
   std::string_view bare = name;
@@ -141,6 +162,7 @@ absl::StatusOr<std::shared_ptr<Segment>> Segment::create(std::string_view name,
   }
   Access own = access;  // whatever was just published is ours, unless someone replaced it already
   own.owner_uid = geteuid();
+  own.group_bits = (spec.mode & 0070) != 0;
   auto attached = attach(name, own);
   struct stat named {};
   if (!attached.ok() && stat(path->c_str(), &named) == 0 && named.st_ino == inode) {
@@ -154,19 +176,18 @@ absl::StatusOr<std::shared_ptr<Segment>> Segment::attach(std::string_view name,
   if (absl::Status status = check_cpu(); !status.ok()) return status;
   const absl::StatusOr<std::string> path = segment_path(name);
   if (!path.ok()) return path.status();
-  HeaderFields header;
-  absl::StatusOr<FileDescriptor> file = open_segment_file(*path, access, header);
+  // The header is read to where it stays: a copy elsewhere would hold the hash key.
+  std::shared_ptr<Segment> segment(new Segment);
+  absl::StatusOr<FileDescriptor> file = open_segment_file(*path, access, segment->header_);
   if (!file.ok()) return file.status();
   SegmentCache& cache = SegmentCache::instance();
   const std::unique_lock<std::mutex> hold = cache.hold();
   if (std::shared_ptr<Segment> known = cache.find(file->get(), access.read_only)) return known;
 
-  std::shared_ptr<Segment> segment(new Segment);
   segment->fd_ = file->release();
   segment->read_only_ = access.read_only;
   segment->name_ = std::string(name);
   segment->path_ = *path;
-  segment->header_ = header;
   if (absl::Status status = segment->map(access); !status.ok()) return status;
   cache.add(segment);
   return segment;
@@ -219,8 +240,8 @@ absl::Status Segment::unlink(std::string_view name) {
   if (n < 0) return errno_status(errno, "read", *path);
   // Cut within the magic, or empty: a damaged segment.
   if (std::memcmp(&magic, &kMagic, static_cast<size_t>(n)) != 0) {
-    return absl::FailedPreconditionError(
-        cat("segment_bad_magic: ", *path, " is not a brim segment; it was not removed"));
+    return absl::FailedPreconditionError(cat("segment_bad_magic: ", shown_path(*path),
+                                             " is not a brim segment; it was not removed"));
   }
   if (::unlink(path->c_str()) != 0) return errno_status(errno, "unlink", *path);
   return absl::OkStatus();

@@ -57,11 +57,13 @@ struct SegmentSpec {
 struct Access {
   bool read_only = false;
   bool huge_pages = false;
-  int64_t gid = -1;        // trusted, and given to a new segment
-  int64_t owner_uid = -1;  // trusted
+  int64_t gid = -1;         // trusted, and given to a new segment
+  int64_t owner_uid = -1;   // trusted
+  bool group_bits = false;  // permission for whichever group the file has is as asked for
 };
 
-// The header of a segment with this spec, or InvalidArgument with the value and its range.
+// The header of a segment with this spec, without a hash key yet; or InvalidArgument with the value
+// and its range.
 absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec);
 
 // Checks a header read from a file of `file_size` bytes: only then may its offsets be used. One
@@ -74,8 +76,26 @@ absl::StatusOr<int64_t> group_id(const std::string& group);
 // File behind a segment name; InvalidArgument (invalid_name) with the rule.
 absl::StatusOr<std::string> segment_path(std::string_view name);
 
+// Memory for what holds the hash key: left out of core dumps, wiped when it is given back.
+void* allocate_undumped(size_t bytes);
+void free_undumped(void* memory, size_t bytes) noexcept;
+
+template <class T>
+struct UndumpedAllocator {
+  using value_type = T;
+  UndumpedAllocator() = default;
+  template <class U>
+  explicit UndumpedAllocator(const UndumpedAllocator<U>&) noexcept {}
+  T* allocate(size_t count) { return static_cast<T*>(allocate_undumped(count * sizeof(T))); }
+  void deallocate(T* memory, size_t count) noexcept { free_undumped(memory, count * sizeof(T)); }
+  friend bool operator==(const UndumpedAllocator&, const UndumpedAllocator&) = default;
+};
+
 class Segment {
  public:
+  static void* operator new(size_t bytes) { return allocate_undumped(bytes); }
+  static void operator delete(void* memory, size_t bytes) noexcept { free_undumped(memory, bytes); }
+
   static absl::StatusOr<std::shared_ptr<Segment>> create(std::string_view name,
                                                          const SegmentSpec& spec,
                                                          const Access& access);

@@ -33,7 +33,7 @@ FileDescriptor::~FileDescriptor() {
 }
 
 absl::Status errno_status(int error, std::string_view call, std::string_view path) {
-  const std::string text = cat(path, ": ", call, ": ", strerror(error));
+  const std::string text = cat(shown_path(path), ": ", call, ": ", strerror(error));
   switch (error) {
     case ENOENT:
       return absl::NotFoundError(
@@ -71,6 +71,10 @@ absl::Status errno_status(int error, std::string_view call, std::string_view pat
   }
 }
 
+absl::Status no_entropy() {
+  return absl::UnavailableError("no_entropy: getrandom(2) gave no bytes for the hash key");
+}
+
 absl::StatusOr<int64_t> group_id(const std::string& group) {
   if (group.empty()) return int64_t{-1};
   std::vector<char> buffer(16384);
@@ -93,8 +97,8 @@ std::string self_path(int fd) { return cat("/proc/self/fd/", fd); }
 
 absl::Status no_space(const std::string& path, uint64_t need, uint64_t have,
                       std::string_view remedy) {
-  return absl::ResourceExhaustedError(
-      cat("no_space: ", path, " needs ", need, " bytes and ", have, " are free; ", remedy));
+  return absl::ResourceExhaustedError(cat("no_space: ", shown_path(path), " needs ", need,
+                                          " bytes and ", have, " are free; ", remedy));
 }
 
 // Reserves every byte now: a full file system is an error here, not a SIGBUS later.
@@ -125,8 +129,16 @@ absl::Status allocate(int fd, const std::string& path, uint64_t size) {
   return errno_status(rc, "posix_fallocate", path);
 }
 
-absl::Status write_header(int fd, const std::string& path, const HeaderFields& header) {
-  const ssize_t n = pwrite(fd, &header, sizeof(header), 0);
+// The hash key comes into being here and is in the file only: a copy that is left on a stack would
+// be in a core dump.
+absl::Status write_header(int fd, const std::string& path, const HeaderFields& planned) {
+  HeaderFields header = planned;
+  ssize_t n = -1;
+  const bool random = fill_random(header.hash_key, sizeof(header.hash_key)) &&
+                      fill_random(header.hash_secret, sizeof(header.hash_secret));
+  if (random) n = pwrite(fd, &header, sizeof(header), 0);
+  explicit_bzero(&header, sizeof(header));
+  if (!random) return no_entropy();
   if (n == static_cast<ssize_t>(sizeof(header))) return absl::OkStatus();
   return errno_status(n < 0 ? errno : EIO, "write", path);
 }
@@ -164,7 +176,7 @@ absl::StatusOr<FileDescriptor> open_unpublished(const std::string& path, std::st
   int fd = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd < 0 && errno == ENOENT) {
     return absl::FailedPreconditionError(
-        cat("no_directory: ", path, ": there is no directory ", directory,
+        cat("no_directory: ", shown_path(path), ": there is no directory ", shown_path(directory),
             "; make it first (mkdir), or give a plain name for a segment in /dev/shm"));
   }
   if (fd < 0 && errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL) {
@@ -172,7 +184,7 @@ absl::StatusOr<FileDescriptor> open_unpublished(const std::string& path, std::st
   }
   if (fd < 0) {
     uint64_t unique = 0;
-    if (!fill_random(&unique, sizeof(unique))) return absl::UnavailableError("no_entropy");
+    if (!fill_random(&unique, sizeof(unique))) return no_entropy();
     temporary = cat(directory, "/.brim-new-", hex(unique, 16));
     fd = open(temporary.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) return errno_status(errno, "create", temporary);
@@ -182,6 +194,14 @@ absl::StatusOr<FileDescriptor> open_unpublished(const std::string& path, std::st
 
 // Gives the finished file its name [E1]. Killed before: no name exists. After: all of it does.
 absl::Status publish(int fd, const std::string& path, const std::string& temporary) {
+  // Moved rather than linked and unlinked: the file never has two names, which an attacher would
+  // refuse.
+  if (!temporary.empty()) {
+    if (renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0) {
+      return absl::OkStatus();
+    }
+    if (errno != EINVAL && errno != ENOSYS) return errno_status(errno, "rename", path);
+  }
   const std::string from = temporary.empty() ? self_path(fd) : temporary;
   const int flags = temporary.empty() ? AT_SYMLINK_FOLLOW : 0;
   if (linkat(AT_FDCWD, from.c_str(), AT_FDCWD, path.c_str(), flags) == 0) return absl::OkStatus();
@@ -222,23 +242,38 @@ absl::Status publish_over(int fd, const std::string& path, const std::string& te
   return errno_status(error, "rename", path);
 }
 
+// Whose file may stand under the name, and who else may have rights to it.
 absl::Status check_owner(const struct stat& st, const Access& access, const std::string& path) {
-  const bool trusted_group = access.gid >= 0 && st.st_gid == static_cast<gid_t>(access.gid);
+  const bool named_group = access.gid >= 0 && st.st_gid == static_cast<gid_t>(access.gid);
   const bool trusted = st.st_uid == geteuid() || st.st_uid == 0 ||
-                       static_cast<int64_t>(st.st_uid) == access.owner_uid || trusted_group ||
+                       static_cast<int64_t>(st.st_uid) == access.owner_uid || named_group ||
                        (access.read_only && geteuid() == 0);
   if (!trusted) {
-    return absl::PermissionDeniedError(cat(
-        "segment_foreign_owner: ", path, " belongs to uid ", st.st_uid, ", this process is uid ",
-        geteuid(), "; name its group or owner in the options if you trust it"));
-  }
-  const bool group_expected = trusted_group || access.read_only || st.st_gid == getegid() ||
-                              geteuid() == 0 || st.st_uid == geteuid();
-  if ((st.st_mode & 0007) != 0 || ((st.st_mode & 0070) != 0 && !group_expected)) {
     return absl::PermissionDeniedError(
-        cat("segment_unsafe_mode: ", path, " has mode ", octal_mode(st.st_mode),
+        cat("segment_foreign_owner: ", shown_path(path), " belongs to uid ", st.st_uid,
+            ", this process is uid ", geteuid(),
+            "; name its group or owner in the options if you trust it"));
+  }
+  if ((st.st_mode & 0007) != 0) {
+    return absl::PermissionDeniedError(
+        cat("segment_unsafe_mode: ", shown_path(path), " has mode ", octal_mode(st.st_mode),
             ": others could read its hash key or change its state; chmod it to 0600, or to 0660 "
             "with a group you name in the options"));
+  }
+  // Whoever only looks has nothing that the group could take from it.
+  if ((st.st_mode & 0070) != 0 && !named_group && !access.group_bits && !access.read_only) {
+    return absl::PermissionDeniedError(
+        cat("segment_unsafe_mode: ", shown_path(path), " has mode ", octal_mode(st.st_mode),
+            " and gid ", st.st_gid,
+            ", which was not named: name that group in the options (--group) if its members may "
+            "read the hash key and change the state; else chmod it to 0600"));
+  }
+  // A second name may be one that another segment has: two limiters would share one table.
+  if (st.st_nlink > 1) {
+    return absl::PermissionDeniedError(cat("segment_hard_linked: ", shown_path(path), " is one of ",
+                                           st.st_nlink,
+                                           " names of its file; find the others (find -inum ",
+                                           st.st_ino, ") and remove them, or use another name"));
   }
   return absl::OkStatus();
 }
@@ -272,10 +307,11 @@ absl::StatusOr<FileDescriptor> open_segment_file(const std::string& path, const 
   struct stat st {};
   if (fstat(file.get(), &st) != 0) return errno_status(errno, "fstat", path);
   if (!S_ISREG(st.st_mode)) return errno_status(EISDIR, "open", path);
+  if (st.st_nlink == 0) return errno_status(ENOENT, "open (it was just removed)", path);
   if (absl::Status status = check_owner(st, access, path); !status.ok()) return status;
   const auto size = static_cast<uint64_t>(st.st_size);
   if (size < sizeof(SegmentHeader)) {
-    return absl::DataLossError(cat("segment_truncated: ", path, " has ", size,
+    return absl::DataLossError(cat("segment_truncated: ", shown_path(path), " has ", size,
                                    " bytes, a segment has at least ", sizeof(SegmentHeader),
                                    "; recreate it (brim create --recreate)"));
   }
@@ -285,7 +321,8 @@ absl::StatusOr<FileDescriptor> open_segment_file(const std::string& path, const 
   if (n != static_cast<ssize_t>(sizeof(header))) {
     return errno_status(n < 0 ? errno : EIO, "read the header", path);
   }
-  if (absl::Status status = check_header(header, size, path); !status.ok()) return status;
+  if (absl::Status status = check_header(header, size, shown_path(path)); !status.ok())
+    return status;
   return file;
 }
 

@@ -43,6 +43,7 @@ absl::StatusOr<FileDescriptor> open_segment_file(const std::string& path, const 
 
 // The status for a failed system call on `path`.
 absl::Status errno_status(int error, std::string_view call, std::string_view path);
+absl::Status no_entropy();
 
 }  // namespace brim::shm
 

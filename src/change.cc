@@ -35,7 +35,7 @@ absl::Status find(const Engine& engine, std::string_view name, Held& held) {
   if (found >= 0 && engine.registry.read(held.number, held.words, held.text)) {
     return absl::OkStatus();
   }
-  return absl::NotFoundError(cat("policy_not_found: segment ", engine.segment->path(),
+  return absl::NotFoundError(cat("policy_not_found: segment ", shown_path(engine.segment->path()),
                                  " has no policy '", printable(name), "'"));
 }
 
@@ -123,7 +123,7 @@ absl::Status write_override(const Engine* engine, std::string_view policy, std::
     what.from = held.number;
     if (what.from == shm::kAnyPolicy) {
       return absl::FailedPreconditionError(
-          cat("override_table_full: policy '", policy, "' is number ", what.from,
+          cat("override_table_full: policy '", printable(policy), "' is number ", what.from,
               ", which can have no override of its own; define it earlier"));
     }
   } else if (!held.lock.held()) {
@@ -132,9 +132,9 @@ absl::Status write_override(const Engine* engine, std::string_view policy, std::
   shm::OverrideWriter writer = override_writer(*engine);
   if (use.empty()) {
     if (writer.remove(override_hash(*engine, key), what.from)) return absl::OkStatus();
-    return absl::NotFoundError(cat("override_not_found: policy '", policy, "' of segment ",
-                                   engine->segment->path(), " has no override for '",
-                                   printable(key), "'"));
+    return absl::NotFoundError(cat("override_not_found: policy '", printable(policy),
+                                   "' of segment ", shown_path(engine->segment->path()),
+                                   " has no override for '", printable(key), "'"));
   }
   what.action = static_cast<uint8_t>(use == "unlimited" ? OverrideKind::kUnlimited
                                      : use == "deny"    ? OverrideKind::kDeny
@@ -142,9 +142,9 @@ absl::Status write_override(const Engine* engine, std::string_view policy, std::
   if (what.action == static_cast<uint8_t>(OverrideKind::kPolicy)) {
     const int target = engine->registry.find(use);
     if (target < 0) {
-      return absl::NotFoundError(cat("policy_not_found: segment ", engine->segment->path(),
-                                     " has no policy '", printable(use),
-                                     "'; an override uses a policy, unlimited or deny"));
+      return absl::NotFoundError(
+          cat("policy_not_found: segment ", shown_path(engine->segment->path()), " has no policy '",
+              printable(use), "'; an override uses a policy, unlimited or deny"));
     }
     what.to = static_cast<uint16_t>(target);
   }
@@ -181,7 +181,8 @@ absl::Status Limiter::change(std::string_view name, std::string_view text,
   if (absl::Status status = not_writable(engine_.get()); !status.ok()) return status;
   const absl::StatusOr<Policy> policy = parse_policy(text);
   if (!policy.ok()) return policy.status();
-  if (absl::Status status = check_cells(*policy, engine_->cells_per_key, engine_->segment->path());
+  if (absl::Status status =
+          check_cells(*policy, engine_->cells_per_key, shown_path(engine_->segment->path()));
       !status.ok()) {
     return status;
   }

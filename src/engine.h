@@ -60,11 +60,11 @@ class Engine {
   absl::Status check_writable() const {
     if (!read_only) return absl::OkStatus();
     return absl::FailedPreconditionError(
-        cat("read_only: segment ", segment->path(), " is attached read-only"));
+        cat("read_only: segment ", shown_path(segment->path()), " is attached read-only"));
   }
   absl::Status lock_error() const {
     return absl::UnavailableError(
-        cat("lock_failed: flock on ", segment->path(), ": ", strerror(errno)));
+        cat("lock_failed: flock on ", shown_path(segment->path()), ": ", strerror(errno)));
   }
 
  private:

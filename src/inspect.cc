@@ -138,7 +138,8 @@ absl::StatusOr<Inspector> Inspector::attach(std::string_view name, const Options
   const Clock clock = options.clock == ClockKind::kManual && options.manual_clock_ns != nullptr
                           ? Clock::manual(options.manual_clock_ns)
                           : Clock::monotonic();
-  return Inspector(std::make_shared<Engine>(*std::move(segment), clock));
+  return Inspector(
+      std::allocate_shared<Engine>(shm::UndumpedAllocator<Engine>(), *std::move(segment), clock));
 }
 
 SegmentInfo Inspector::info() const {
@@ -270,8 +271,10 @@ std::vector<ListedSegment> list_segments() {
     shm::Access access;
     access.read_only = true;
     shm::HeaderFields header;
-    list.push_back({entry->d_name, shm::open_segment_file(path, access, header).status(),
-                    static_cast<uint64_t>(st.st_size), st.st_uid, st.st_mode & 07777u});
+    const absl::Status status = shm::open_segment_file(path, access, header).status();
+    explicit_bzero(&header, sizeof(header));  // it holds the hash key
+    list.push_back(
+        {entry->d_name, status, static_cast<uint64_t>(st.st_size), st.st_uid, st.st_mode & 07777u});
   }
   closedir(directory);
   std::sort(list.begin(), list.end(),

@@ -40,6 +40,7 @@ absl::StatusOr<shm::Access> access_for(const Options& options, bool read_only) {
   absl::StatusOr<int64_t> gid = shm::group_id(options.group);
   if (!gid.ok()) return gid.status();
   access.gid = *gid;
+  access.group_bits = (options.mode & 0070) != 0;
   return access;
 }
 
@@ -90,8 +91,9 @@ absl::Status check_stored(const Options& options, const shm::Segment& segment) {
   for (const auto& field : fields) {
     if (!field.given || field.asked == field.stored) continue;
     return absl::FailedPreconditionError(
-        cat("config_mismatch: segment ", segment.path(), " has ", field.name, " ", field.stored,
-            ", asked for ", field.asked, "; set accept_stored to use it as it is, or recreate it"));
+        cat("config_mismatch: segment ", shown_path(segment.path()), " has ", field.name, " ",
+            field.stored, ", asked for ", field.asked,
+            "; set accept_stored to use it as it is, or recreate it"));
   }
   return absl::OkStatus();
 }
@@ -128,8 +130,8 @@ absl::Status check_options(std::string_view name, const Options& options) {
       if (&other == &policy) break;
       if (other.name != policy.name || *parse_policy(other.text) == *parsed) continue;
       return absl::InvalidArgumentError(cat("invalid_option: policy '", policy.name,
-                                            "' is given twice, as '", other.text, "' and as '",
-                                            policy.text, "'"));
+                                            "' is given twice, as '", printable(other.text, 1024),
+                                            "' and as '", printable(policy.text, 1024), "'"));
     }
   }
   return absl::OkStatus();
@@ -168,15 +170,15 @@ absl::StatusOr<uint16_t> find_policy(const std::shared_ptr<Engine>& engine, std:
   const std::string stored = stored_text(*engine, number);
   const std::string asked = policy_text(policy);
   if (stored == asked) return number;
-  return absl::AlreadyExistsError(cat("policy_mismatch: policy '", name, "' of segment ",
-                                      engine->segment->path(), " is '", stored, "', asked for '",
-                                      asked, "'"));
+  return absl::AlreadyExistsError(cat("policy_mismatch: policy '", printable(name), "' of segment ",
+                                      shown_path(engine->segment->path()), " is '",
+                                      printable(stored, 1024), "', asked for '", asked, "'"));
 }
 
 // That policies can be written here, and that this one finds the cells it needs.
 absl::Status check_writable(const Engine& engine, const Policy& policy) {
   if (absl::Status status = engine.check_writable(); !status.ok()) return status;
-  return check_cells(policy, engine.cells_per_key, engine.segment->path());
+  return check_cells(policy, engine.cells_per_key, shown_path(engine.segment->path()));
 }
 
 // The engine over an attached segment, with the options' policies defined.
@@ -189,7 +191,8 @@ absl::StatusOr<Limiter> finish_open(absl::StatusOr<std::shared_ptr<shm::Segment>
   if (!options.accept_stored) {
     if (absl::Status status = check_stored(options, **segment); !status.ok()) return status;
   }
-  Limiter limiter = wrap(std::make_shared<Engine>(*std::move(segment), *clock));
+  Limiter limiter = wrap(
+      std::allocate_shared<Engine>(shm::UndumpedAllocator<Engine>(), *std::move(segment), *clock));
   for (const NamedPolicy& policy : options.policies) {
     absl::StatusOr<PolicyHandle> handle = limiter.define(policy.name, policy.text);
     if (handle.ok()) continue;
@@ -248,9 +251,10 @@ absl::StatusOr<PolicyHandle> Limiter::policy(std::string_view name) const {
   for (const std::string& one : policy_names()) {
     known += cat(known.empty() ? "" : ", ", printable(one));
   }
-  return absl::NotFoundError(cat(
-      "policy_not_found: segment ", engine_->segment->path(), " has no policy '", printable(name),
-      "'; it has: ", known.empty() ? "none" : known, ". Define it with Limiter::define"));
+  return absl::NotFoundError(cat("policy_not_found: segment ", shown_path(engine_->segment->path()),
+                                 " has no policy '", printable(name),
+                                 "'; it has: ", known.empty() ? "none" : known,
+                                 ". Define it with Limiter::define"));
 }
 
 absl::StatusOr<PolicyHandle> Limiter::define(std::string_view name, std::string_view text) const {

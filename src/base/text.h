@@ -52,6 +52,9 @@ inline std::string printable(std::string_view bytes, size_t most = 64) {
   return bytes.size() > most ? out + "..." : out;
 }
 
+// A path in a message: the caller chose it, but whoever reads the log did not.
+inline std::string shown_path(std::string_view path) { return printable(path, 4096); }
+
 }  // namespace brim
 
 #endif  // BRIM_SRC_BASE_TEXT_H_
