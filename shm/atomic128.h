@@ -52,7 +52,9 @@ inline bool cpu_supported() noexcept {
 #if defined(BRIM_TSAN)
 
 // The sanitizer understands the builtins and is blind to assembly. Its load writes: tests that
-// read a PROT_READ mapping skip themselves in this build.
+// read a PROT_READ mapping skip themselves in this build. What it checks is thus the protocol on
+// sequentially consistent accesses; that movdqa may stand for its load is not seen by it, but by
+// the process tests (P16: no load is torn) and argued in docs/design/0001-slot-protocol.md.
 inline Pair load128(const Pair* pair) noexcept {
   BRIM_SCHEDULE_POINT();
   const uint128 v = __atomic_load_n(reinterpret_cast<const uint128*>(pair), __ATOMIC_SEQ_CST);
@@ -95,6 +97,10 @@ inline bool cas128(Pair* pair, Pair& expected, Pair desired) noexcept {
 #endif
 
 // One half. Relaxed would do: what is decided on is loaded again by load128.
+// Mixed size: the sanitizer sees two atomic accesses that overlap and rightly reports no race, but
+// it can not tell whether the half belongs to the pair that a later load128 sees. It need not: the
+// half only says where to look closer. An old one costs a look, or leads past a slot that was not
+// this key's at that instant, as a load128 of that instant would have.
 inline uint64_t load_low(const Pair* pair) noexcept {
   BRIM_SCHEDULE_POINT();
   return __atomic_load_n(&pair->low, __ATOMIC_ACQUIRE);

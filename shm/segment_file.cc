@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <grp.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -222,11 +221,13 @@ absl::Status publish_over(int fd, const std::string& path, const std::string& te
     return errno_status(EISDIR, "replace", path);
   }
   if (st.st_uid != geteuid() && geteuid() != 0) return errno_status(EACCES, "replace", path);
-  int rc;
-  do {
-    rc = flock(old.get(), LOCK_EX);
-  } while (rc != 0 && errno == EINTR);
-  if (rc != 0) return errno_status(errno, "flock", path);
+  // Not for ever: whoever may open the old file can hold its lock.
+  const Registry::WriteLock lock(old.get());
+  if (!lock.held()) {
+    return absl::UnavailableError(
+        cat("lock_failed: flock on ", shown_path(path), ": ", strerror(errno),
+            "; end whoever holds it, or remove the name first (brim unlink)"));
+  }
   if (stat(path.c_str(), &named) != 0 || named.st_ino != st.st_ino) {
     return errno_status(EEXIST, "replace (somebody else just did)", path);
   }
@@ -302,12 +303,17 @@ absl::StatusOr<FileDescriptor> create_segment_file(const std::string& path,
 absl::StatusOr<FileDescriptor> open_segment_file(const std::string& path, const Access& access,
                                                  HeaderFields& header) {
   const int flags = access.read_only ? O_RDONLY : O_RDWR;
-  FileDescriptor file(open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
-  if (file.get() < 0) return errno_status(errno, "open", path);
+  FileDescriptor file;
   struct stat st {};
-  if (fstat(file.get(), &st) != 0) return errno_status(errno, "fstat", path);
-  if (!S_ISREG(st.st_mode)) return errno_status(EISDIR, "open", path);
-  if (st.st_nlink == 0) return errno_status(ENOENT, "open (it was just removed)", path);
+  // A file that lost its name since it was opened was replaced, or removed: look again.
+  for (int tries = 0; tries < 100; ++tries) {
+    file =
+        FileDescriptor(open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+    if (file.get() < 0) return errno_status(errno, "open", path);
+    if (fstat(file.get(), &st) != 0) return errno_status(errno, "fstat", path);
+    if (!S_ISREG(st.st_mode)) return errno_status(EISDIR, "open", path);
+    if (st.st_nlink != 0) break;
+  }
   if (absl::Status status = check_owner(st, access, path); !status.ok()) return status;
   const auto size = static_cast<uint64_t>(st.st_size);
   if (size < sizeof(SegmentHeader)) {

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -244,6 +245,37 @@ TEST(F09, OpenAgainWithTheSameOptions) {
           << octal_mode(mode);
     }
   }
+}
+
+// Goal: who may open a segment can hold its lock; a replacement then gives up, and says what to do.
+// Method: a user locks a file of his own; root, who was asked to replace it, is back in time.
+TEST(F08, SquatterHoldsTheLock) {
+  if (!root()) GTEST_SKIP() << "needs root to act as other users";
+  const StickyDir directory;
+  const std::string path = directory.file("seg");
+  const SharedWithChildren<std::atomic<int>> held;
+  const pid_t squatter = start_child([&] {
+    CHILD_CHECK(become(kMallory, kMallory));
+    CHILD_CHECK(Limiter::create(path, small_options()).ok());
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    CHILD_CHECK(flock(fd, LOCK_EX) == 0);
+    *held = 1;
+    while (*held == 1) usleep(1000);
+    return 0;
+  });
+  while (*held == 0) usleep(1000);
+  EXPECT_EQ(in_child([&] {
+              Options replace = small_options();
+              replace.replace = true;
+              CHILD_CHECK(named(Limiter::create(path, replace), "lock_failed"));
+              CHILD_CHECK(Limiter::unlink(path).ok());
+              CHILD_CHECK(Limiter::create(path, replace).ok());
+              return 0;
+            }),
+            "exit 0");
+  *held = 2;
+  EXPECT_EQ(wait_for(squatter), 0);
+  EXPECT_EQ(directory.entries(), (std::vector<std::string>{"seg"}));
 }
 
 // Goal: root's tools look at a user's segment without trusting it; root's workers do not use it
