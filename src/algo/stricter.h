@@ -42,7 +42,7 @@ constexpr Word stricter_ban(Word a, Word b, const Instant& at, const Quota& quot
   const ban::State two = ban::unpack(b);
   const bool bars[2] = {ban::barred_for(a, at.now_ns, quota) != 0,
                         ban::barred_for(b, at.now_ns, quota) != 0};
-  if (bars[0] != bars[1]) one.barred = true;
+  one.barred = bars[0] || bars[1];
   // A ban is not made longer by refusals that add up beside it.
   one.end = bars[0] == bars[1] ? std::max(one.end, two.end) : bars[0] ? one.end : two.end;
   one.level = std::max(one.level, two.level);
