@@ -6,7 +6,6 @@ import json
 import os
 import re
 import struct
-import unittest
 
 from support import FAILURE, INCOMPATIBLE, NO_SEGMENT, USAGE, BrimTest, brim, main
 
