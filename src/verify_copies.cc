@@ -78,6 +78,7 @@ void Verifier::check_copies() {
   const uint64_t passes =
       report_.used + report_.used / 4 >= room ? report_.used / (room / 2) + 1 : 1;
   std::vector<Copy> copies;
+  copies.reserve(std::min(room, report_.used / passes * 9 / 8 + 1024));
   for (uint64_t pass = 0; pass < passes; ++pass) {
     copies.clear();
     for (uint64_t i = 0; i < engine_.table.slot_count(); ++i) {
