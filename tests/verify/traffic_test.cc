@@ -148,7 +148,14 @@ TEST(VerifyTraffic, NothingFalseIsFoundWhileProcessesAreKilledAndStopped) {
   uint64_t harms = 0;
   const int64_t end = monotonic_now_ns() + scaled(5, 300) * kSecond;
   for (; monotonic_now_ns() < end && seen->bad == 0; ++harms) {
-    usleep(static_cast<useconds_t>(1000 + random() % 6000));
+    // A walk that stands still in the middle has seen half of another table.
+    for (int stops = 0; stops < 8; ++stops) {
+      const pid_t watcher = watchers[random() % 2];
+      kill(watcher, SIGSTOP);
+      usleep(static_cast<useconds_t>(random() % 2000));
+      kill(watcher, SIGCONT);
+      usleep(static_cast<useconds_t>(random() % 500));
+    }
     const auto victim = static_cast<uint32_t>(random() % (kWorkers + 1));
     if (random() % 3 == 0) {
       kill_and_reap(pids[victim]);
