@@ -62,6 +62,22 @@ void leave_attachment(Attachment* table, uint64_t count, uint64_t index) noexcep
                                              std::memory_order_relaxed);
 }
 
+uint64_t clear_dead_attachments(Attachment* table, uint64_t count) noexcept {
+  const uint64_t pid_namespace = machine_identity().pid_namespace;
+  uint64_t cleared = 0;
+  for (uint64_t i = 0; i < count; ++i) {
+    // Acquire; as in enter_attachment() [E5].
+    uint64_t owner = table[i].owner.load(std::memory_order_acquire);
+    if (owner == 0 || !is_dead(table[i], owner, pid_namespace)) continue;
+    // Killed here: the entry of a dead process, or none.
+    if (table[i].owner.compare_exchange_strong(owner, 0, std::memory_order_acq_rel,
+                                               std::memory_order_relaxed)) {
+      ++cleared;
+    }
+  }
+  return cleared;
+}
+
 std::vector<AttachedProcess> list_attachments(const Attachment* table, uint64_t count) {
   std::vector<AttachedProcess> list;
   const uint64_t pid_namespace = machine_identity().pid_namespace;

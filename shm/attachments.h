@@ -16,6 +16,9 @@ uint64_t enter_attachment(Attachment* table, uint64_t count) noexcept;
 // Empties the entry if it is this process's.
 void leave_attachment(Attachment* table, uint64_t count, uint64_t index) noexcept;
 
+// Empties the entries of processes that are dead beyond doubt; returns how many.
+uint64_t clear_dead_attachments(Attachment* table, uint64_t count) noexcept;
+
 struct AttachedProcess {
   uint32_t pid = 0;
   uint64_t attached_ns = 0;  // CLOCK_MONOTONIC

@@ -231,7 +231,7 @@ enum class Event : uint32_t {
   kFull = 8,         // no slot, and on_full forbids eviction
   kContended = 9,    // the bound on retries was reached
   kReachRaised = 10,
-  kDuplicate = 11,     // reserved for verify: a second verified copy
+  kDuplicate = 11,     // verify freed a second copy, or one that no caller could reach
   kProbeLength0 = 16,  // 16 counters: groups walked to the slot of an insertion, by log2
 };
 inline constexpr size_t kEvents = 64;

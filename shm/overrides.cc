@@ -142,6 +142,12 @@ void OverrideWriter::rebuild() noexcept {
   }
 }
 
+void OverrideWriter::finish_interrupted() noexcept {
+  if (table_.count_ == 0) return;
+  rebuild();
+  end();
+}
+
 absl::Status OverrideWriter::full() const {
   return absl::ResourceExhaustedError(
       cat("override_table_full: no room for another override: the segment holds ", table_.size(),

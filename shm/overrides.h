@@ -157,6 +157,23 @@ class Overrides {
     return {};
   }
 
+  // For verify: the entries as they lie, whether a walk from its home comes to one, the writers'
+  // mark, and the count that readers go by.
+  uint64_t places() const noexcept { return count_; }
+  Pair place(uint64_t i) const noexcept { return load128(&entries_[i]); }
+  bool leads_to(uint64_t place) const noexcept {
+    uint64_t at = home(load_low(&entries_[place]));
+    for (uint64_t left = walk_length(); left != 0; --left) {
+      if (at == place) return true;
+      if (load_low(&entries_[at]) == kOverrideUnused) return false;
+      if (++at == count_) at = 0;
+    }
+    return false;
+  }
+  bool changing() const noexcept {
+    return count_ != 0 && header_->changing.load(std::memory_order_acquire) != 0;
+  }
+
   // visit(OverrideHash, const Override&) for every entry, in no order. The hash lacks 32 bits, but
   // finds, replaces and removes the entry like the key's own.
   template <class Visit>
@@ -206,6 +223,9 @@ class OverrideWriter {
   // Counts the entries, turns deleted ones that end a walk into unused ones, and forgets the
   // prefix lengths if no entry is left. Never needed: set() and remove() call it where it helps.
   void rebuild() noexcept;
+
+  // Ends a change whose writer was killed, and counts the entries.
+  void finish_interrupted() noexcept;
 
   const Overrides& table() const noexcept { return table_; }
 

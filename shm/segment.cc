@@ -268,6 +268,20 @@ const Section* Segment::section(SectionType type) const noexcept {
   return nullptr;
 }
 
+// Relaxed, both: a number to show or to judge by itself.
+uint64_t Segment::stored_reach() const noexcept {
+  return shared()->reach.load(std::memory_order_relaxed);
+}
+uint64_t Segment::attach_ids() const noexcept {
+  return shared()->next_attach_id.load(std::memory_order_relaxed);
+}
+
+bool Segment::limit_reach(uint64_t seen, uint64_t most) noexcept {
+  // Seq_cst as every change of it [E4]. Killed here: the old value, which means the same.
+  return seen > most && shared()->reach.compare_exchange_strong(
+                            seen, most, std::memory_order_seq_cst, std::memory_order_seq_cst);
+}
+
 uint32_t Segment::attach_id() noexcept {
   constexpr uint32_t kAssigned = uint32_t{1} << 31;
   // Relaxed: the id is the whole message; a race between threads only skips an id.

@@ -130,6 +130,13 @@ class Segment {
   // First section of this type, or null.
   const Section* section(SectionType type) const noexcept;
 
+  // Groups of a window in use, less one, as stored; attach ids given out so far.
+  uint64_t stored_reach() const noexcept;
+  uint64_t attach_ids() const noexcept;
+  // Brings a reach that is beyond every window down to `most`, which readers take it for anyway.
+  // False if it changed meanwhile.
+  bool limit_reach(uint64_t seen, uint64_t most) noexcept;
+
   // A tentative word nobody used before; see base/word.h. Safe after any kind of fork.
   Word next_tentative(int64_t now_ns) noexcept;
 

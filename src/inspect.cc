@@ -106,6 +106,7 @@ constexpr EventText kEventTexts[] = {
     {shm::Event::kDropped, "dropped", "insertions given up for another copy of the key"},
     {shm::Event::kHealed, "healed", "words beyond their policy's burst, brought down"},
     {shm::Event::kReachRaised, "reach_raised", "times the probe length in use grew"},
+    {shm::Event::kDuplicate, "duplicate", "second or unreachable copies that verify freed"},
 };
 
 struct PolicyCounterText {

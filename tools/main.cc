@@ -16,6 +16,7 @@
 #include "dump.h"
 #include "output.h"
 #include "replay.h"
+#include "verify.h"
 
 namespace brim::tools {
 
@@ -269,6 +270,7 @@ int run(int argc, char** argv) {
   add_try(app, exit_code);
   add_unlink(app, exit_code);
   add_replay_command(app, exit_code);
+  add_verify_command(app, exit_code);
   add_check(app, exit_code);
   add_change_commands(app, exit_code);
   app.require_subcommand(1, 1);  // a key or name may be called as a command is

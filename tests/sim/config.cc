@@ -186,6 +186,7 @@ Config draw_config(uint64_t seed) {
   if (family < 2) narrow(rng, config);
   if (family == 2 || family == 3) race(rng, config);
   if (config.skew != 0 && rng.one_in(2)) config.pace.jitter = static_cast<uint32_t>(config.skew);
+  config.repairs = rng.one_in(5);
   return config;
 }
 

@@ -32,6 +32,7 @@ struct Config {
   bool corrupt = false;     // one key starts with a word from far in the future
   bool behind = false;      // callers pass times of their own, up to 2 s old
   bool gives_back = false;  // refunds and resets too
+  bool repairs = false;     // verify --repair walks over the slots, too
   uint32_t open_slots = 0;  // all others hold live foreign keys; 0: anything anywhere
   bool race = false;        // open slots become idle one after the other while all want one key
   Window window[2];

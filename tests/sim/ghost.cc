@@ -142,7 +142,13 @@ void Ghost::on_raise(uint64_t from, uint64_t to) {
 }
 
 void Ghost::check_drop(uint32_t at, const Slot& old) {
-  if (!is_tentative(old.word)) world.fail("slot %u, %s, was freed", at, text(old));
+  if (world.op()->repairs) {
+    ++stats_.repairs;
+    if (old.id != shm::kVirginId) check_removed(old);
+    if (world.op()->evictions != 0) world.fail("slot %u, %s, was freed", at, text(old));
+  } else if (!is_tentative(old.word)) {
+    world.fail("slot %u, %s, was freed", at, text(old));
+  }
 }
 
 void Ghost::check_claim(uint32_t at, const Slot& old, const Slot& now) {

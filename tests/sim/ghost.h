@@ -73,12 +73,14 @@ struct Op {
   uint64_t step_tat = 0;      // the ghost's when that word was loaded
   uint64_t load_tat = 0;      // the ghost's when a slot of the key was last loaded
   int64_t ceiling_clock = 0;  // true time at the last ceiling()
+  bool repairs = false;       // not a call: it changes slots as verify does
 };
 
 struct Stats {
   uint64_t runs = 0, steps = 0, kills = 0, stalls = 0, jumps = 0, calls = 0;
   uint64_t admissions = 0, denials = 0, refunds = 0, full = 0, contended = 0, heals = 0;
-  uint64_t evictions = 0, moves = 0, max_rounds = 0, max_updates = 0, max_call_steps = 0;
+  uint64_t evictions = 0, repairs = 0, moves = 0, max_rounds = 0, max_updates = 0,
+           max_call_steps = 0;
   uint64_t events[shm::kEvents] = {};
 };
 

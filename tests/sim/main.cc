@@ -23,7 +23,7 @@ constexpr const char* kUsage =
     "  --seed SEED        replay one run and print its steps\n"
     "  --mutant-expected  exit 0 if a violation is found, 1 if none\n"
     "  --weak NAME        same-nonce, wrap-nonce, stale-ceiling,\n"
-    "                     stale-garbage, no-grace: a weakened caller;\n"
+    "                     stale-garbage, no-grace, repair-live, repair-young: a weakened caller;\n"
     "                     allow-virgin: do not report virgin slots that come back\n";
 
 struct Options {
@@ -41,7 +41,8 @@ bool set_weakness(const char* name, Weakness& weakness) {
     bool* flag;
   } all[] = {{"same-nonce", &weakness.same_nonce},       {"wrap-nonce", &weakness.wrap_nonce},
              {"stale-ceiling", &weakness.stale_ceiling}, {"stale-garbage", &weakness.stale_garbage},
-             {"no-grace", &weakness.no_grace},           {"allow-virgin", &weakness.allow_virgin}};
+             {"no-grace", &weakness.no_grace},           {"allow-virgin", &weakness.allow_virgin},
+             {"repair-live", &weakness.repair_live},     {"repair-young", &weakness.repair_young}};
   for (const auto& each : all) {
     if (std::strcmp(name, each.name) == 0) return *each.flag = true;
   }
@@ -113,6 +114,7 @@ bool all_paths_hit() {
                {"eviction", ghost.stats().evictions},
                {"move to an earlier tentative", ghost.stats().moves},
                {"heal", ghost.stats().heals},
+               {"repair", ghost.stats().repairs},
                {"insertion", events(shm::Event::kInserted)},
                {"reclaim", events(shm::Event::kReclaimed)},
                {"adoption", events(shm::Event::kAdopted)},

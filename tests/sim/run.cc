@@ -8,6 +8,7 @@
 #endif
 #include BRIM_SIM_TABLE_H
 
+#include "shm/repair.h"
 #include "tests/sim/config.h"
 #include "tests/sim/ghost.h"
 #include "tests/sim/sim_atomics.h"
@@ -61,9 +62,53 @@ bool call_once(uint32_t player, Rule rule, uint32_t key, uint32_t cost) {
   return op.charges != 0;
 }
 
+// One slot as `brim verify --repair` treats it: what nobody uses is freed, a corrupt word lowered.
+void repair_slot(shm::AtomicSlot* at, Op& op, SimCall& call) {
+  const shm::Slot seen = SimAtomics::load(at);
+  if (seen.id == shm::kFreeId) return;
+  call.refresh();
+  if (seen.id == shm::kVirginId) {
+    if (world.rng().one_in(8)) shm::spend<SimAtomics>(at, seen);
+    return;
+  }
+  if (is_tentative(seen.word)) {
+    const bool old = tentative_age_ms(seen.word, op.now) > kTentativeLifeMs;
+    if (old || run.weakness->repair_young) shm::free_slot<SimAtomics>(at, seen);
+    return;
+  }
+  if (call.debt(seen) == 0 || run.weakness->repair_live) {
+    shm::free_slot<SimAtomics>(at, seen);
+    return;
+  }
+  op.id = seen.id;
+  const bool known = (seen.id & shm::kFingerprintMask) < kForeignFingerprint;
+  const Word lowered = known ? call.ceiling(seen.word) : seen.word;
+  if (lowered != seen.word) shm::replace_word<SimAtomics>(at, seen, lowered);
+}
+
+// A walk over some slots beside all the calls.
+void repair(uint32_t player) {
+  Op op;
+  ghost.begin(op, Rule::kAcquire, 0, 0, world.clock());
+  op.repairs = true;
+  world.set_op(&op, &op.steps);
+  if (world.tracing()) world.trace("repairs");
+  SimCall call(&op, &run.processes[player], run.quotas, run.weakness);
+  const uint32_t first = world.rng().below(ghost.slot_count());
+  for (uint32_t i = first; i < ghost.slot_count(); ++i) {
+    repair_slot(ghost.memory().slots + i, op, call);
+  }
+  static uint64_t no_steps;
+  world.set_op(nullptr, &no_steps);
+}
+
 void fiber_main(void* argument) {
   const auto player = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(argument));
   for (uint32_t ops = world.rng().between(1, run.config.max_ops); ops != 0; --ops) {
+    if (run.config.repairs && world.rng().one_in(4)) {
+      repair(player);
+      continue;
+    }
     const uint32_t key = world.rng().below(run.config.keys);
     const uint32_t cost = world.rng().one_in(4) ? 2 : 1;
     const uint32_t gives = run.config.gives_back ? world.rng().below(6) : 2;

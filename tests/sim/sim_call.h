@@ -25,6 +25,8 @@ struct Weakness {
   bool stale_garbage = false;  // the same, of another key's word
   bool no_grace = false;       // a foreign slot is idle at one's own time, skew or not
   bool allow_virgin = false;   // do not report the cause, wait for the effect
+  bool repair_live = false;    // a repair frees what is not idle yet
+  bool repair_young = false;   // ... or a tentative that may be finished
 };
 
 // A process, as far as the table can tell.

@@ -24,10 +24,10 @@ LAYERS = [  # first match wins
     (1, r'src/(hash\.h|algo/[^/]+)'),
     (2, r'shm/[^/]+'),
     (3, r'src/(limiter|decide|booking|lease|change|inspect|address|compile|overrides)\.cc'),
-    (3, r'src/(parts(_\w+)?|policy(_\w+)?|worst_case)\.cc'),
+    (3, r'src/(parts(_\w+)?|policy(_\w+)?|verify(_\w+)?|worst_case)\.cc'),
     (3, r'src/(engine|call|cell_context|compile|make_rate|overrides|parts)\.h'),
-    (3, r'src/(policy_\w+|worst_case)\.h'),
-    (5, r'include/brim/(limiter|inspect|policy_file)\.h'),
+    (3, r'src/(policy_\w+|verify(_\w+)?|worst_case)\.h'),
+    (5, r'include/brim/(limiter|inspect|policy_file|verify)\.h'),
     (6, r'tools/[^/]+'),
     (6, r'examples/.+'),
 ]
@@ -47,6 +47,7 @@ INCLUDE_EXCEPTIONS = {
     ('src/limiter.cc', 'include/brim/limiter.h'): 'implements it',
     ('src/inspect.cc', 'include/brim/inspect.h'): 'implements it',
     ('src/policy_file.cc', 'include/brim/policy_file.h'): 'implements it',
+    ('src/verify.h', 'include/brim/verify.h'): 'implements it',
     ('src/policy_file_text.h', 'include/brim/policy_file.h'): 'its reader',
 }
 
