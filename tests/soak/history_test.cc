@@ -57,7 +57,7 @@ uint64_t yield_state = 0;
 class HistoryTest : public ::testing::TestWithParam<Subject> {
  protected:
   HistoryTest()
-      : count_(test::scaled(500, 20000)),
+      : count_(test::scaled(300, 20000)),
         bytes_(sizeof(Table) + count_ * sizeof(Table::History)),
         table_(bytes_.as<Table>()) {}
 

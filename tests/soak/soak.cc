@@ -307,7 +307,7 @@ class Soak {
     int64_t next_stop = next(settings_.stop_ms);
     int64_t next_end = next(700);
     while (monotonic_now_ns() < until && good) {
-      usleep(500);
+      usleep(1000);
       const int64_t now = monotonic_now_ns();
       for (WorkerProcess& worker : workers_) {
         if (worker.resume_at != 0 && worker.resume_at <= now) {
