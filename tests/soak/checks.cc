@@ -105,21 +105,18 @@ Finding check_aligned(const Part& part, const History& history, const WallOffset
   return finding;
 }
 
-// At each admission: what had surely been admitted in its window before it, and in the one before
-// that, weighed by the least that can still count of it.
+// Of the calls of a window that surely ended by y, the last one was counted with all the others,
+// and weighed the window before no less than it weighs at y.
 Finding check_counter(const Part& part, const History& history, const WallOffset& wall) {
   Finding finding;
   auto windows = sure_windows(part, history.admitted, wall);
   for (auto& [number, window] : windows) {
     std::sort(window.calls.begin(), window.calls.end(), by_end);
-    std::vector<int64_t> sums{0};
-    for (const Call& call : window.calls) sums.push_back(sums.back() + call.cost);
+    int64_t current = 0;
     const auto previous = windows.find(number - 1);
     const int64_t before = previous == windows.end() ? 0 : previous->second.sum;
     for (const Call& call : window.calls) {
-      const auto done = std::upper_bound(window.calls.begin(), window.calls.end(),
-                                         Call{0, call.b - 1, 0}, by_end);
-      const int64_t current = sums[static_cast<size_t>(done - window.calls.begin())] + call.cost;
+      current += call.cost;
       const int64_t gone = std::min(call.a + wall.most - number * part.period, part.period);
       int64_t faded = before * (part.period - gone);
       if (part.kind == Kind::kFloorCounter) faded = faded / part.period * part.period;
