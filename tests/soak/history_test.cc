@@ -47,7 +47,7 @@ constexpr Subject kSubjects[] = {
     {"counter", What::kCounter, "sliding-counter 5/h", kHour / 4, 3},
     {"log", What::kLog, "sliding-log 3/s", test::kSecond / 4, 1},
     {"log_costs", What::kLogCosts, "sliding-log 4/s", test::kSecond / 4, 3},
-    {"rates", What::kRates, "1024/1073741824ns burst 5; fixed-window 7/h", kHour / 3, 3},
+    {"rates", What::kRates, "1024/1073741824ns burst 6; fixed-window 5/h", kHour / 3, 3},
     {"leases", What::kLeases, "concurrency 2 ttl 1s", test::kSecond / 4, 1},
 };
 
@@ -108,7 +108,7 @@ class HistoryTest : public ::testing::TestWithParam<Subject> {
       case What::kLogCosts:
         return log_model(4, test::kSecond);
       case What::kRates:
-        return rates_model(5, 7, kHour, origin_);
+        return rates_model(6, 5, kHour, origin_);
       case What::kLeases:
         return lease_model(2, test::kSecond);
     }
