@@ -208,19 +208,22 @@ class Log {
     return outcome == CellOutcome::kDecided ? describe(view, cost) : failed(outcome);
   }
 
-  // Gives back the newest `cost` live permits. What has aged out meanwhile is void.
+  // Gives back the newest `cost` live permits. What has aged out meanwhile is void. A permit that
+  // another call gave back first does not count: the next newest is taken instead.
   RefundResult refund(uint32_t cost) noexcept {
-    View view;
-    RefundResult result{scan_whole(view), 0};
-    if (result.outcome != CellOutcome::kDecided) return result;
-    // Read after the cells: not before the time of any permit seen. See rule 1.
-    const auto since = static_cast<uint64_t>(context_.now());
-    uint64_t* const end = view.live_at + view.live;
-    uint64_t* const newest = end - std::min(cost, view.live);
-    std::nth_element(view.live_at, newest, end);
-    for (const uint64_t* expiry = newest; expiry != end; ++expiry) {
-      if (*expiry > since && give_back(view, *expiry, since)) ++result.given;
+    RefundResult result;
+    for (uint32_t round = 0; round < kMaxCellRounds; ++round) {
+      if (round != 0) context_.retry(round);
+      View view;
+      result.outcome = scan_whole(view);
+      if (result.outcome == CellOutcome::kMoved && round != 0) {
+        result.outcome = CellOutcome::kDecided;  // what was left has aged out
+        return result;
+      }
+      if (result.outcome != CellOutcome::kDecided) return result;
+      if (give_back_newest(view, cost, result.given)) return result;
     }
+    result.outcome = CellOutcome::kContended;
     return result;
   }
 
@@ -308,6 +311,24 @@ class Log {
       if (Atomics::cas_cell(cells_ + i, expiry, since)) return true;
     }
     return false;
+  }
+
+  // The newest of the permits seen, until `given` is `cost`. False: a race for one of them was
+  // lost, so there may be others to give back.
+  bool give_back_newest(View& view, uint32_t cost, uint32_t& given) noexcept {
+    // Read after the cells: not before the time of any permit seen. See rule 1.
+    const auto since = static_cast<uint64_t>(context_.now());
+    uint64_t* const end = view.live_at + view.live;
+    uint64_t* const newest = end - std::min(cost - given, view.live);
+    std::nth_element(view.live_at, newest, end);
+    bool whole = true;
+    for (const uint64_t* expiry = newest; expiry != end; ++expiry) {
+      if (*expiry <= since) continue;
+      const bool done = give_back(view, *expiry, since);
+      given += done ? 1 : 0;
+      whole = whole && done;
+    }
+    return whole;
   }
 
   LogResult describe(View& view, uint32_t cost) const noexcept {

@@ -226,8 +226,8 @@ class Raw {
     return engine_.counters.sum(policy, which);
   }
 
-  uint64_t id(uint16_t policy, std::string_view key) const {
-    return shm::make_id(policy, fingerprint(hash_key(engine_.secret, key)));
+  uint64_t id(uint16_t policy, std::string_view key, uint32_t part = 0) const {
+    return shm::make_id(policy, fingerprint(hash_key(engine_.secret, key)), part);
   }
   shm::Probe probe(std::string_view key) const {
     return engine_.table.probe(hash_key(engine_.secret, key).low);
@@ -273,6 +273,7 @@ class Raw {
 struct PolicyKey {
   uint16_t policy;
   std::string key;
+  uint32_t part = 0;
 };
 
 // Walks all slots: every id is a known key's, at most one verified copy of it exists (I1), it lies
@@ -280,7 +281,7 @@ struct PolicyKey {
 inline ::testing::AssertionResult table_is_legal(const Raw& raw,
                                                  const std::vector<PolicyKey>& keys) {
   std::unordered_map<uint64_t, const PolicyKey*> known;
-  for (const PolicyKey& key : keys) known[raw.id(key.policy, key.key)] = &key;
+  for (const PolicyKey& key : keys) known[raw.id(key.policy, key.key, key.part)] = &key;
   std::unordered_map<uint64_t, uint64_t> verified;
   const uint64_t in_use = raw.engine().table.groups_in_use() * shm::kSlotsPerGroup;
   for (uint64_t i = 0; i < raw.slots(); ++i) {

@@ -154,6 +154,34 @@ TEST(CellsLog, ASlotOfAnotherKeyIsLeftAlone) {
   EXPECT_EQ(place.cells[0].value, 0u);
 }
 
+// Where another call gives a permit back between this one's look and its compare-and-swap.
+struct RacedPlace : Place {
+  int readings = -1;  // of the clock, until the other is there
+  uint32_t retries = 0;
+
+  int64_t now() {
+    if (--readings == 0) cells[2].value = time();
+    return clock;
+  }
+  void retry(uint32_t) { ++retries; }
+};
+
+TEST(CellsLog, TwoRefundsGiveTwoPermitsBack) {
+  RacedPlace place;
+  Log<HardwareCellAtomics, RacedPlace> log(place.cells, 4, {4, 100}, place);
+  for (int i = 0; i < 3; ++i, ++place.clock) ASSERT_TRUE(log.acquire(1).admitted);
+  place.readings = 2;
+  EXPECT_EQ(log.refund(1).given, 1u);
+  EXPECT_EQ(place.retries, 1u);
+  EXPECT_EQ(log.peek(0).live, 1u);
+  // Nothing is left for this one.
+  place.cells[0].value = place.cells[1].value = 0;
+  place.cells[2].value = place.time() + 100;
+  place.readings = 2;
+  EXPECT_EQ(log.refund(1).given, 0u);
+  EXPECT_EQ(log.peek(0).live, 0u);
+}
+
 TEST(CellsLog, AnImpossibleTimeIsFree) {
   Place place;
   place.cells[0].value = place.time() + 1000000;
