@@ -599,7 +599,8 @@ void advance_clock(int64_t ns) {
 // so stores that nobody races for are no points here.
 extern "C" void brim_schedule_point(BrimPoint point) noexcept {
   if (point == BrimPoint::kStore) return;
-  if (point == BrimPoint::kRecord && brim::sim::skip_record_point()) return;
+  const bool record = point == BrimPoint::kLoadRecord || point == BrimPoint::kChangeRecord;
+  if (record && brim::sim::skip_record_point()) return;
   using brim::sim::world;
   if (world.running() == brim::sim::World::kMain) return;
   world.point();
