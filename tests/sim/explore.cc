@@ -272,7 +272,8 @@ int explore(std::span<const Scenario> scenarios, const ExploreOptions& options) 
                 " %6" PRIu64 " %7.2f%s\n",
                 scenario.name.c_str(), e.schedules, e.runs, e.complete, e.states, e.deepest,
                 e.kills, e.errors, seconds, all || e.errors != 0 ? "" : "  (not all)");
-    whole = whole && all;
+    std::fflush(stdout);
+    whole = whole && (all || options.most_runs != ~uint64_t{0});
     if (e.errors == 0 && scenario.state) {
       bool same = true;
       compared += check_merging(scenario, same);

@@ -453,23 +453,13 @@ void change(Rng& rng, uint32_t p) {
 void script_main(void* argument) {
   Worker& me = *static_cast<Worker*>(argument);
   for (const LibraryOp& op : script->ops[me.index]) {
-    switch (op.what) {
-      case LibraryOp::kAcquire:
-        acquire(me, op.ask, Priority::kNormal);
-        break;
-      case LibraryOp::kAll:
-        acquire_all(me, script->all, 2);
-        break;
-      case LibraryOp::kRefund:
-        if (me.held_count != 0) refund(me.held[--me.held_count].ask);
-        break;
-      case LibraryOp::kChange:
-        if (!engine->registry.read(numbers[0], draft.words, draft.text)) world.fail("no policy");
-        change_to(0, script->next);
-        break;
-      case LibraryOp::kRead:
-        do_read(me);
-        break;
+    if (op.what == LibraryOp::kAcquire) acquire(me, op.ask, Priority::kNormal);
+    if (op.what == LibraryOp::kAll) acquire_all(me, script->all, 2);
+    if (op.what == LibraryOp::kRefund && me.held_count != 0) refund(me.held[--me.held_count].ask);
+    if (op.what == LibraryOp::kRead) do_read(me);
+    if (op.what == LibraryOp::kChange) {
+      if (!engine->registry.read(numbers[0], draft.words, draft.text)) world.fail("no policy");
+      change_to(0, script->next);
     }
   }
   me.done = true;
