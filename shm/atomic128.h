@@ -62,7 +62,7 @@ inline Pair load128(const Pair* pair) noexcept {
 }
 
 inline bool cas128(Pair* pair, Pair& expected, Pair desired) noexcept {
-  BRIM_SCHEDULE_POINT();
+  BRIM_CHANGE_POINT();
   uint128 e = static_cast<uint128>(expected.high) << 64 | expected.low;
   const uint128 d = static_cast<uint128>(desired.high) << 64 | desired.low;
   const bool done = __atomic_compare_exchange_n(reinterpret_cast<uint128*>(pair), &e, d, false,
@@ -85,7 +85,7 @@ inline Pair load128(const Pair* pair) noexcept {
 
 // Sequentially consistent [E2]. On failure `expected` holds what was found.
 inline bool cas128(Pair* pair, Pair& expected, Pair desired) noexcept {
-  BRIM_SCHEDULE_POINT();
+  BRIM_CHANGE_POINT();
   bool done;
   asm volatile("lock cmpxchg16b %0"
                : "+m"(*pair), "=@ccz"(done), "+a"(expected.low), "+d"(expected.high)

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "shm/identity.h"
+#include "shm/schedule_point.h"
 #include "src/base/clock.h"
 
 namespace brim::shm {
@@ -32,11 +33,14 @@ bool is_dead(const Attachment& entry, uint64_t owner, uint64_t pid_namespace) no
 
 bool take(Attachment& entry, uint64_t old, uint64_t mine, uint64_t pid_namespace) noexcept {
   // Killed here: an entry with the former owner's time and namespace; for display.
+  BRIM_STORE_POINT();
   if (!entry.owner.compare_exchange_strong(old, mine, std::memory_order_acq_rel,
                                            std::memory_order_relaxed)) {
     return false;
   }
+  BRIM_STORE_POINT();
   entry.pid_namespace.store(pid_namespace, std::memory_order_relaxed);
+  BRIM_STORE_POINT();
   entry.attached_ns.store(static_cast<uint64_t>(monotonic_now_ns()), std::memory_order_relaxed);
   return true;
 }
@@ -58,6 +62,8 @@ uint64_t enter_attachment(Attachment* table, uint64_t count) noexcept {
 void leave_attachment(Attachment* table, uint64_t count, uint64_t index) noexcept {
   if (index >= count) return;
   uint64_t mine = owner_word(static_cast<uint32_t>(getpid()));
+  // Killed here: an entry whose pid is dead; whoever attaches next may take it.
+  BRIM_STORE_POINT();
   table[index].owner.compare_exchange_strong(mine, 0, std::memory_order_acq_rel,
                                              std::memory_order_relaxed);
 }

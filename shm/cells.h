@@ -74,7 +74,7 @@ struct HardwareCellAtomics : HardwareAtomics {
   }
   // Sequentially consistent [E2]: after the raise of idle_at in the order of all processes.
   static bool cas_cell(AtomicCell* cell, uint64_t expected, uint64_t desired) noexcept {
-    BRIM_SCHEDULE_POINT();
+    BRIM_CHANGE_POINT();
     return __atomic_compare_exchange_n(&cell->value, &expected, desired, false, __ATOMIC_SEQ_CST,
                                        __ATOMIC_SEQ_CST);
   }

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "shm/layout.h"
+#include "shm/schedule_point.h"
 
 namespace brim::shm {
 
@@ -19,13 +20,16 @@ namespace brim::shm {
 inline void store_name(NameEntry* entry, std::string_view stored, uint64_t length,
                        uint64_t check) noexcept {
   auto* const text = reinterpret_cast<uint64_t*>(entry + 1);
-  // Relaxed: the check value makes up for any order.
+  // Relaxed: the check value makes up for any order. Killed here: a name that is not shown.
   for (size_t at = 0; at < stored.size(); at += sizeof(uint64_t)) {
     uint64_t word = 0;
     std::memcpy(&word, stored.data() + at, std::min(sizeof(word), stored.size() - at));
+    BRIM_STORE_POINT();
     __atomic_store_n(text + at / sizeof(word), word, __ATOMIC_RELAXED);
   }
+  BRIM_STORE_POINT();
   __atomic_store_n(&entry->length, length, __ATOMIC_RELAXED);
+  BRIM_STORE_POINT();
   __atomic_store_n(&entry->check, check, __ATOMIC_RELAXED);
 }
 

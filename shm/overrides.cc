@@ -15,10 +15,14 @@ constexpr int kMaxRounds = 100;
 // Seq_cst throughout: nobody counts nanoseconds here.
 void OverrideWriter::begin() noexcept {
   if (header_->changing.load() != 0) rebuild();  // the last writer died at it
+  BRIM_STORE_POINT();
   header_->changing.store(1);
 }
 
-void OverrideWriter::end() noexcept { header_->changing.store(0); }
+void OverrideWriter::end() noexcept {
+  BRIM_STORE_POINT();
+  header_->changing.store(0);
+}
 
 bool OverrideWriter::exchange(uint64_t at, Pair from, Pair to) noexcept {
   return cas128(&entries_[at], from, to);
@@ -47,15 +51,18 @@ bool OverrideWriter::store(const Place& place, OverrideHash hash, const Override
     const bool v4 = network.family == Family::kV4;
     const uint32_t word = v4 ? 0 : 1 + network.prefix / 64;
     // Before the entry, so that no entry lacks its bit. Killed here: a prefix tried in vain.
+    BRIM_STORE_POINT();
     header_->prefixes[word & 3].fetch_or(uint64_t{1} << (network.prefix & 63));
   }
   const bool inserts = place.seen.low <= kOverrideDeleted;
   // Before the entry, so that no reader finds 0. Killed here: one too many, until the next writer.
+  BRIM_STORE_POINT();
   if (inserts) header_->entries.fetch_add(1);
   // Killed here: before, the old entry; after, the new one.
   if (exchange(place.at, place.seen, {override_low(hash), pack_override(what, hash.high)})) {
     return true;
   }
+  BRIM_STORE_POINT();
   if (inserts) header_->entries.fetch_sub(1);
   return false;
 }
@@ -112,6 +119,7 @@ bool OverrideWriter::remove(OverrideHash hash, uint16_t from) noexcept {
     drop_deleted(own.at);
     // After the entry: see store(). The last one gone, the readers' work shrinks to one load.
     if (table_.size() > 1) {
+      BRIM_STORE_POINT();
       header_->entries.fetch_sub(1);
     } else {
       rebuild();
@@ -128,8 +136,12 @@ void OverrideWriter::rebuild() noexcept {
     if (load_low(&entries_[i]) > kOverrideDeleted) ++live;
   }
   if (live == 0) {
-    for (auto& word : header_->prefixes) word.store(0);
+    for (auto& word : header_->prefixes) {
+      BRIM_STORE_POINT();
+      word.store(0);
+    }
   }
+  BRIM_STORE_POINT();
   header_->entries.store(live);
   for (uint64_t i = 0; i < table_.count_; ++i) {
     const Pair seen = load128(&entries_[i]);

@@ -120,17 +120,17 @@ void Registry::replace(uint16_t number, const PolicyWords& words, std::string_vi
   PolicyCopy& copy = record.copy[(version + 1) & 1];
   // Relaxed: the release below publishes them. Killed here: nobody reads this copy.
   for (size_t i = 0; i < kPolicyWords; ++i) {
-    BRIM_SCHEDULE_POINT();
+    BRIM_RECORD_CHANGE_POINT();
     copy.words[i].store(words[i], std::memory_order_relaxed);
   }
   std::array<uint64_t, kPolicyTextBytes / 8> raw{};
   std::memcpy(raw.data(), text.data(), std::min(text.size(), kPolicyTextBytes - 1));
   for (size_t i = 0; i < raw.size(); ++i) {
-    BRIM_SCHEDULE_POINT();
+    BRIM_RECORD_CHANGE_POINT();
     copy.text[i].store(raw[i], std::memory_order_relaxed);
   }
   // Release; pairs with the acquire in version() [E3]. Carries: the copy.
-  BRIM_SCHEDULE_POINT();
+  BRIM_CHANGE_POINT();
   record.version.store(version + 1, std::memory_order_release);
 }
 
@@ -139,7 +139,10 @@ absl::StatusOr<uint16_t> Registry::add(std::string_view name, const PolicyWords&
   for (uint32_t i = 0; i < count_; ++i) {
     PolicyRecord& record = records_[i];
     if (record.version.load(std::memory_order_acquire) != 0) continue;
+    // Killed here: the record is not defined yet; the next writer writes another name.
+    BRIM_STORE_POINT();
     std::memset(record.name, 0, kPolicyNameBytes);
+    BRIM_STORE_POINT();
     std::memcpy(record.name, name.data(), std::min(name.size(), kPolicyNameBytes - 1));
     replace(static_cast<uint16_t>(i), words, text);
     return static_cast<uint16_t>(i);

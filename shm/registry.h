@@ -33,7 +33,7 @@ class Registry {
 
   // One word of the copy that belongs to `version`. Valid only if still_at() afterwards.
   uint64_t word(uint16_t number, uint64_t version, size_t index) const noexcept {
-    BRIM_SCHEDULE_POINT();
+    BRIM_RECORD_POINT();
     // Relaxed: still_at() tells whether what was read belongs together.
     return records_[number].copy[version & 1].words[index].load(std::memory_order_relaxed);
   }

@@ -287,6 +287,8 @@ uint32_t Segment::attach_id() noexcept {
   // Relaxed: the id is the whole message; a race between threads only skips an id.
   uint32_t id = local_->attach_id.load(std::memory_order_relaxed);
   if (id != 0) return id;
+  // Killed here: an id that nobody has.
+  BRIM_STORE_POINT();
   const uint64_t fresh = shared()->next_attach_id.fetch_add(1, std::memory_order_relaxed);
   const uint32_t wanted = kAssigned | (static_cast<uint32_t>(fresh) & ((1u << kAttachIdBits) - 1));
   local_->attach_id.compare_exchange_strong(id, wanted, std::memory_order_relaxed);

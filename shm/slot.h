@@ -45,7 +45,7 @@ struct HardwareAtomics {
   // Raises reach from `from` by one, unless someone else has [E4].
   // Killed here: the window is one group longer than anyone uses.
   static void raise_reach(std::atomic<uint64_t>* reach, uint64_t from) noexcept {
-    BRIM_SCHEDULE_POINT();
+    BRIM_CHANGE_POINT();
     reach->compare_exchange_strong(from, from + 1, std::memory_order_seq_cst,
                                    std::memory_order_seq_cst);
   }

@@ -30,6 +30,21 @@ void Ghost::reset(const Config& config) {
   std::fill(std::begin(key_fence_), std::end(key_fence_), 0);
 }
 
+void Ghost::add_to(Digest& digest) const {
+  digest.add(memory_.slots);
+  digest.add(memory_.cells);
+  digest.add(changed_);
+  digest.add(new_seen_);
+  digest.add(dead_);
+  digest.add(event_);
+  digest.add(calls_);
+  digest.add(current_);
+  digest.add(cell_fence_);
+  digest.add(key_fence_);
+  digest.add(unit_, units_);
+  digest.add(lease_, leases_);
+}
+
 void Ghost::begin(Call& call, Action action, uint32_t key, uint32_t cost) {
   call = Call{};
   call.action = action;

@@ -14,6 +14,7 @@
 #include "shm/atomic128.h"
 #include "shm/layout.h"
 #include "shm/slot.h"
+#include "tests/sim/digest.h"
 #include "tests/sim/rng.h"
 #include "tests/sim/world.h"
 
@@ -103,6 +104,9 @@ class Ghost {
   };
 
   void reset(const Config& config);
+  // All that it knows and that is not the same in every run of a scenario.
+  void add_to(Digest& digest) const;
+
   Memory& memory() { return memory_; }
   Stats& stats() { return stats_; }
   uint64_t id(uint32_t key) const {

@@ -20,6 +20,8 @@ struct Options {
   uint64_t seed = 0;
   uint32_t only = 0;
   bool mutant_expected = false;
+  bool explore = false;
+  ExploreOptions exploring;
 };
 
 bool parse(int argc, char** argv, Options& options) {
@@ -28,6 +30,9 @@ bool parse(int argc, char** argv, Options& options) {
       options.mutant_expected = true;
       continue;
     }
+    const bool number = i + 1 < argc && argv[i + 1][0] >= '0' && argv[i + 1][0] <= '9';
+    const bool kinds = number && std::strcmp(argv[i], "--only") == 0;
+    if (!kinds && parse_exploring(argc, argv, i, options.explore, options.exploring)) continue;
     if (i + 1 == argc) return false;
     const char* const name = argv[i];
     const uint64_t value = std::strtoull(argv[++i], nullptr, 0);
@@ -118,9 +123,14 @@ int main(int argc, char** argv) {
   if (!brim::sim::cells::parse(argc, argv, options)) {
     std::fputs(
         "usage: cells_sim [--steps N] [--first SEED] [--seed SEED] [--mutant-expected]\n"
-        "                 [--only 1 (no leases) | 2 (no logs) | 3 (one slot)]\n",
+        "                 [--only 1 (no leases) | 2 (no logs) | 3 (one slot)]\n"
+        "       cells_sim --explore [--large] [--only NAME] | --replay SCHEDULE\n",
         stderr);
     return 2;
+  }
+  if (options.explore) {
+    options.exploring.mutant_expected = options.mutant_expected;
+    return brim::sim::explore(brim::sim::cells::scenarios(), options.exploring);
   }
   return options.seed != 0 ? replay(options) : search(options);
 }

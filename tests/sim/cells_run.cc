@@ -36,6 +36,7 @@ struct Player {
 
 struct Run {
   Config config;
+  const Script* script = nullptr;
   const SimTable* table = nullptr;
   Player players[kPlayers + 1];
 };
@@ -294,6 +295,45 @@ void fiber_main(void* argument) {
   world.finish();
 }
 
+void do_scripted(uint32_t player, const CellOp& op) {
+  const Kind kind = run.config.kind[op.key];
+  const bool holds = run.players[player].held[0].holder != 0;
+  switch (op.what) {
+    case Do::kCall:
+      if (kind == Kind::kGcra) return call_gcra(player, op.key);
+      if (kind == Kind::kLog) call_log(player, Action::kAcquire, op.key, op.cost);
+      if (kind == Kind::kLease && !holds) call_lease(player, op.key, 0);
+      return;
+    case Do::kRefund:
+    case Do::kReset:
+      call_log(player, op.what == Do::kReset ? Action::kReset : Action::kRefund, op.key, op.cost);
+      return;
+    case Do::kRelease:
+    case Do::kRenew:
+    case Do::kReap:
+      if (holds) {
+        call_held(player,
+                  op.what == Do::kRelease ? Action::kRelease
+                  : op.what == Do::kRenew ? Action::kRenew
+                                          : Action::kReap,
+                  op.key, 0);
+      }
+      return;
+    case Do::kChange:
+      world.point();
+      return ghost.change();
+    case Do::kDie:
+      world.point();
+      return ghost.die(player);
+  }
+}
+
+void script_main(void* argument) {
+  const auto player = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(argument));
+  for (const CellOp& op : run.script->ops[player]) do_scripted(player, op);
+  world.finish();
+}
+
 // Nobody runs: the answer must be exact, and so must be the time that a refusal promises.
 void settle_log(uint32_t key) {
   const uint32_t limit = run.config.limit[0][ghost.changed() ? 1 : 0];
@@ -350,9 +390,25 @@ void populate() {
         shm::make_id(static_cast<uint16_t>(Kind::kFiller), kFirstFingerprint + 100 + i),
         uint64_t{1} << 62};
   }
-  for (uint32_t left = run.config.open_slots; left != 0; --left) {
-    ghost.memory().slots[world.rng().below(slots)].pair = {shm::kFreeId, 0};
-  }
+}
+
+SimTable begin_run() {
+  ghost.reset(run.config);
+  for (Player& player : run.players) player = Player{};
+  return {ghost.memory().slots, run.config.groups, run.config.groups, &ghost.memory().reach,
+          run.config.evicts};
+}
+
+// After the fibers. False: a violation.
+bool end_run() {
+  if (!world.failed()) settle();
+  for (uint32_t key = 0; key < run.config.keys && !world.failed(); ++key) ghost.check_windows(key);
+  Stats& stats = ghost.stats();
+  ++stats.runs;
+  stats.steps += world.steps();
+  stats.kills += world.kills();
+  stats.stalls += world.stalls();
+  return !world.failed();
 }
 
 }  // namespace
@@ -360,12 +416,13 @@ void populate() {
 bool run_seed(uint64_t seed, uint32_t only) {
   run.config = draw_config(seed, only);
   world.reset(seed ^ 0x5bd1e995, kClock0 + static_cast<int64_t>(seed % 1000));
-  ghost.reset(run.config);
-  populate();
-  const SimTable table(ghost.memory().slots, run.config.groups, run.config.groups,
-                       &ghost.memory().reach, run.config.evicts);
+  const SimTable table = begin_run();
   run.table = &table;
-  for (Player& player : run.players) player = Player{};
+  populate();
+  for (uint32_t left = run.config.open_slots; left != 0; --left) {
+    const uint32_t slots = run.config.groups * shm::kSlotsPerGroup;
+    ghost.memory().slots[world.rng().below(slots)].pair = {shm::kFreeId, 0};
+  }
   for (uint32_t i = 0; i < run.config.fibers; ++i) {
     const int64_t offset = world.rng().below(static_cast<uint32_t>(run.config.skew) + 1);
     world.spawn(i, fiber_main, reinterpret_cast<void*>(uintptr_t{i}), offset);
@@ -375,14 +432,32 @@ bool run_seed(uint64_t seed, uint32_t only) {
   // Beyond the life of a tentative and the fibers' clocks, or right after.
   if (world.rng().one_in(4)) world.advance(2000000000);
   world.advance(run.config.skew);
-  if (!world.failed()) settle();
-  for (uint32_t key = 0; key < run.config.keys && !world.failed(); ++key) ghost.check_windows(key);
-  Stats& stats = ghost.stats();
-  ++stats.runs;
-  stats.steps += world.steps();
-  stats.kills += world.kills();
-  stats.stalls += world.stalls();
-  return !world.failed();
+  return end_run();
+}
+
+bool run_script(const Script& script, Director& director) {
+  run.config = script.config;
+  run.script = &script;
+  world.reset(1, kClock0);
+  world.set_director(&director);
+  const SimTable table = begin_run();
+  run.table = &table;
+  populate();
+  for (uint32_t i = 0; i < run.config.open_slots; ++i) {
+    ghost.memory().slots[i].pair = {shm::kFreeId, 0};
+  }
+  for (const CellOp& op : script.before) do_scripted(kFresh, op);
+  world.advance(script.pause);
+  for (uint32_t i = 0; i < run.config.fibers; ++i) {
+    world.spawn(i, script_main, reinterpret_cast<void*>(uintptr_t{i}), 0);
+  }
+  world.run();
+  return world.stopped() || end_run();
+}
+
+void add_run_to(Digest& digest) {
+  digest.add(run.players);
+  ghost.add_to(digest);
 }
 
 }  // namespace brim::sim::cells

@@ -107,6 +107,18 @@ void repair() {
   }
 }
 
+// All but keys and slots.
+void prepare(const Config& config) {
+  ghost.reset(config.groups, config.limit, config.evicts, config.skew);
+  ghost.expect_corrupt_words(config.corrupt);
+  for (uint32_t p = 0; p < kPolicies; ++p) {
+    ghost.set_rate(p, make_rate(kShapes[p].limit, static_cast<uint64_t>(kShapes[p].period_ns),
+                                config.burst[p]));
+  }
+  // Relaxed: nothing runs yet.
+  ghost.memory().reach.store(config.reach, std::memory_order_relaxed);
+}
+
 Pace draw_pace(Rng& rng, uint32_t fibers) {
   Pace pace;
   pace.schedule = static_cast<Schedule>(rng.below(3));
@@ -191,14 +203,7 @@ Config draw_config(uint64_t seed) {
 }
 
 void populate(const Config& config, Rng& rng) {
-  ghost.reset(config.groups, config.limit, config.evicts, config.skew);
-  ghost.expect_corrupt_words(config.corrupt);
-  for (uint32_t p = 0; p < kPolicies; ++p) {
-    ghost.set_rate(p, make_rate(kShapes[p].limit, static_cast<uint64_t>(kShapes[p].period_ns),
-                                config.burst[p]));
-  }
-  // Relaxed: nothing runs yet.
-  ghost.memory().reach.store(config.reach, std::memory_order_relaxed);
+  prepare(config);
   const uint32_t slots = ghost.slot_count();
   for (uint32_t i = 0; i < slots; ++i) {
     const bool open = config.open_slots == 0 && !rng.one_in(3);
@@ -216,6 +221,50 @@ void populate(const Config& config, Rng& rng) {
   }
   for (uint32_t k = 0; k < config.keys; ++k) plant_key(config, rng, k);
   repair();
+}
+
+Config config_of(const Script& script) {
+  Config config;
+  config.groups = config.limit = static_cast<uint32_t>(script.slots.size()) / shm::kSlotsPerGroup;
+  config.reach = script.reach;
+  config.keys = script.keys;
+  config.fibers = 0;
+  for (const auto& ops : script.ops) config.fibers += ops.empty() ? 0 : 1;
+  for (uint32_t& burst : config.burst) burst = script.burst;
+  config.burst[kFillerPolicy] = kFillerBurst;
+  config.clock = kT0 + 5000000000;
+  config.evicts = script.evicts;
+  return config;
+}
+
+void populate(const Config& config, const Script& script) {
+  prepare(config);
+  for (uint32_t k = 0; k < config.keys; ++k) {
+    ghost.add_key(make_id(1, kFirstFingerprint + k), config.window[0]);
+  }
+  const uint64_t v = now_units(config, 1);
+  const auto own = [&](uint32_t at, uint32_t key, Word word) {
+    if (!is_tentative(word)) ghost.plant(key, word);
+    put(at, {ghost.id(key), word});
+  };
+  Rng rng(1);
+  for (uint32_t i = 0; i < script.slots.size(); ++i) {
+    const uint64_t foreign = make_id(1, kForeignFingerprint + i);
+    const Word young = make_tentative(600, i, config.clock);
+    const Word old = make_tentative(600, i, config.clock - 2000000000);
+    const char what = script.slots[i];
+    if (what == '.') put(i, {shm::kVirginId, 0});
+    if (what == 'f') put(i, {shm::kFreeId, 0});
+    if (what == 'L') put(i, filler(config, rng, i));
+    if (what == 'i') put(i, {foreign, v - 2000});
+    if (what == 's') put(i, {foreign, v + 500});
+    if (what == 't') put(i, {foreign, young});
+    if (what == 'o') put(i, {foreign, old});
+    if (what == 'A' || what == 'B') own(i, what - 'A', v + ghost.rate_of(foreign).permit);
+    if (what == 'a' || what == 'b') own(i, what - 'a', v - 2000);
+    if (what == 'T' || what == 'U') own(i, what - 'T', young);
+    if (what == 'O') own(i, 0, old);
+  }
 }
 
 void fill_quotas(const Config& config, Quota* quotas) {

@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "src/algo/quota.h"
 #include "tests/sim/ghost.h"
@@ -46,6 +48,30 @@ void populate(const Config& config, Rng& rng);
 
 // The production Quota of each policy.
 void fill_quotas(const Config& config, Quota* quotas);
+
+struct ScriptOp {
+  Rule rule = Rule::kAcquire;
+  uint32_t key = 0;
+  uint32_t cost = 1;
+};
+
+// A run without chance: what the slots hold, and what each fiber calls for. A letter a slot:
+//     .  virgin    f  free       L  live, nobody asks for it, as all in lower case that follow
+//     i  idle      s  idle 500 ns from now     t  a new tentative    o  one older than 1 s
+//     A  key 0, a debt of one permit   a  key 0, idle   T  key 0, a new tentative   O  an old one
+//     B  key 1, a debt of one permit   b  key 1, idle   U  key 1, a new tentative
+struct Script {
+  std::string slots;
+  std::vector<ScriptOp> ops[3];
+  uint32_t keys = 2;
+  uint32_t burst = 1;
+  uint32_t reach = 0;
+  bool evicts = false;
+};
+
+// As draw_config() and populate().
+Config config_of(const Script& script);
+void populate(const Config& config, const Script& script);
 
 void describe(const Config& config, char* out, size_t size);
 

@@ -323,6 +323,17 @@ void Ghost::end(Op& op, Result result) {
   }
 }
 
+void Ghost::add_to(Digest& digest) const {
+  digest.add(memory_.slots, slot_count());
+  digest.add(reach_in_use());
+  for (uint32_t i = 0; i < key_count_; ++i) {
+    const Key& key = keys_[i];
+    digest.add(key.tat);
+    digest.add(key.forgiven);
+    digest.add(key.log, std::min(key.admissions, kMaxLog));
+  }
+}
+
 void Ghost::check_log(uint32_t index) {
   Key& key = keys_[index];
   if (key.admissions > kMaxLog) return;

@@ -15,6 +15,7 @@
 #include "shm/layout.h"
 #include "shm/slot.h"
 #include "src/base/word.h"
+#include "tests/sim/digest.h"
 
 namespace brim::sim {
 
@@ -108,6 +109,9 @@ class Ghost {
   void end(Op& op, Result result);
   // Any interval of length d holds at most burst + d/T admissions, plus what evictions forgave.
   void check_log(uint32_t key);
+
+  // All that it knows and that is not the same in every run of a scenario.
+  void add_to(Digest& digest) const;
 
   Memory& memory() { return memory_; }
   Stats& stats() { return stats_; }

@@ -20,6 +20,10 @@ constexpr const char* kUsage =
     "  --seconds S        ... or after this time\n"
     "  --first SEED       begin with this seed (1)\n"
     "  --seed SEED        one run only; --trace prints what it does\n"
+    "  --explore          every schedule of each scenario of library_scripts.cc with few\n"
+    "                     preemptions; --large: of more\n"
+    "  --only NAME        ... of this one\n"
+    "  --replay SCHEDULE  repeat the schedule of a violation and print its steps\n"
     "  --mutant-expected  exit 0 if a violation is found, 1 if none\n"
     "  --leave NAME       no scenarios that show a known defect; see library_plan.h:\n"
     "                     undo-time, undo-log, shadow, shadow-asks, hybrid, log, stopped, "
@@ -32,6 +36,8 @@ struct Options {
   bool replay = false;
   bool mutant_expected = false;
   double seconds = 1e9;
+  bool explore = false;
+  ExploreOptions exploring;
 };
 
 Leave leave;
@@ -56,6 +62,8 @@ bool parse(int argc, char** argv, Options& options) {
     const bool more = i + 1 < argc;
     if (word == "--mutant-expected") {
       options.mutant_expected = true;
+    } else if (parse_exploring(argc, argv, i, options.explore, options.exploring)) {
+      continue;
     } else if (word == "--trace") {
       world.set_tracing(true);
     } else if (word == "--steps" && more) {
@@ -101,6 +109,10 @@ int run(int argc, char** argv) {
   if (!parse(argc, argv, options)) {
     std::fputs(kUsage, stderr);
     return 2;
+  }
+  if (options.explore) {
+    options.exploring.mutant_expected = options.mutant_expected;
+    return explore(library_scenarios(), options.exploring);
   }
   const auto begin = std::chrono::steady_clock::now();
   const auto elapsed = [&] {

@@ -16,7 +16,7 @@ REGISTRY = "shm/registry.cc"
 COMPILE = "src/compile.cc"
 CHARGE_WORD = """Decision charge_word(const Engine& engine, Part& part, int64_t now) noexcept {
   Call<Acquire, Scope::kGeneral> call"""
-PUBLISH = """  BRIM_SCHEDULE_POINT();
+PUBLISH = """  BRIM_CHANGE_POINT();
   record.version.store(version + 1, std::memory_order_release);
 """
 COPY = "  PolicyCopy& copy = record.copy[(version + 1) & 1];\n"

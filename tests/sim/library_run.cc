@@ -51,6 +51,7 @@ PolicyHandle handles[kMostPolicies];
 uint16_t numbers[kMostPolicies];
 Plan plan;
 const Leave* left_out = nullptr;
+const LibraryScript* script = nullptr;  // none: chance
 
 // One segment for each shape of table; its name is gone at once.
 std::shared_ptr<Engine> engine_for(uint32_t capacity, uint32_t on_full) {
@@ -115,6 +116,7 @@ struct Worker {
   brim::Lease lease[8];
   LeaseRecord* lease_record[8] = {};
   uint32_t lease_count = 0;
+  uint32_t record_points = 0;
 };
 Worker workers[kMaxFibers];
 
@@ -144,18 +146,22 @@ void keep(Worker& me, const AskPlan& ask, const Decision& decision) {
   if (me.held_count < std::size(me.held)) me.held[me.held_count++] = {ask};
 }
 
-void do_acquire(Worker& me) {
-  bool found;
-  const AskPlan ask = draw_ask(me.rng, found);
-  if (!found) return;
-  auto priority = Priority::kNormal;
-  if (me.rng.one_in(4)) priority = static_cast<Priority>(me.rng.below(4));
+void acquire(Worker& me, const AskPlan& ask, Priority priority) {
   const char* const key = kKeyNames[ask.key];
   CallRecord& call = library_ghost.begin(Kind::kAcquire, "try_acquire", &ask, 1, priority);
   const Request request{ask.cost, priority};
   const Decision decision = handles[ask.policy].try_acquire(key, request);
   library_ghost.end(call, decision);
   keep(me, ask, decision);
+}
+
+void do_acquire(Worker& me) {
+  bool found;
+  const AskPlan ask = draw_ask(me.rng, found);
+  if (!found) return;
+  auto priority = Priority::kNormal;
+  if (me.rng.one_in(4)) priority = static_cast<Priority>(me.rng.below(4));
+  acquire(me, ask, priority);
 }
 
 void do_up_to(Worker& me) {
@@ -176,9 +182,20 @@ void do_up_to(Worker& me) {
   keep(me, ask, granted.decision);
 }
 
+void acquire_all(Worker& me, const AskPlan* asks, uint32_t count) {
+  PolicyHandle::Ask real[kMostAsks];
+  for (uint32_t i = 0; i < count; ++i) {
+    real[i] = {&handles[asks[i].policy], kKeyNames[asks[i].key], asks[i].cost};
+  }
+  CallRecord& call =
+      library_ghost.begin(Kind::kAcquire, "try_acquire_all", asks, count, Priority::kNormal);
+  const Decision decision = PolicyHandle::try_acquire_all({real, count});
+  library_ghost.end(call, decision);
+  for (uint32_t i = 0; i < count; ++i) keep(me, asks[i], decision);
+}
+
 void do_all(Worker& me) {
   AskPlan asks[kMostAsks];
-  PolicyHandle::Ask real[kMostAsks];
   const uint32_t count = me.rng.between(2, kMostAsks);
   uint32_t shadows = 0;
   for (uint32_t i = 0; i < count; ++i) {
@@ -188,16 +205,17 @@ void do_all(Worker& me) {
     shadows += plan.policy[asks[i].policy].shadow ? 1 : 0;
     const bool logs = plan.policy[asks[i].policy].rates[0].form == Form::kLog;
     if (left_out->undo_log && logs) return;
-    real[i] = {&handles[asks[i].policy], kKeyNames[asks[i].key], asks[i].cost};
   }
   if (shadows > 1 || (shadows != 0 && left_out->shadow_asks) ||
       (left_out->undo_time && !plan.frozen))
     return;
-  CallRecord& call =
-      library_ghost.begin(Kind::kAcquire, "try_acquire_all", asks, count, Priority::kNormal);
-  const Decision decision = PolicyHandle::try_acquire_all({real, count});
-  library_ghost.end(call, decision);
-  for (uint32_t i = 0; i < count; ++i) keep(me, asks[i], decision);
+  acquire_all(me, asks, count);
+}
+
+void refund(const AskPlan& ask) {
+  CallRecord& call = library_ghost.begin(Kind::kGiveBack, "refund", &ask, 1, Priority::kNormal);
+  handles[ask.policy].refund(kKeyNames[ask.key], ask.cost);
+  library_ghost.end_other(call);
 }
 
 void do_refund(Worker& me) {
@@ -224,9 +242,7 @@ void do_refund(Worker& me) {
     library_ghost.end_other(call);
     return;
   }
-  CallRecord& call = library_ghost.begin(Kind::kGiveBack, "refund", &ask, 1, Priority::kNormal);
-  handles[ask.policy].refund(key, ask.cost);
-  library_ghost.end_other(call);
+  refund(ask);
 }
 
 void do_reserve(Worker& me) {
@@ -403,19 +419,8 @@ void set_override(Rng& rng, uint32_t p) {
   library_ghost.use_done(p, k);
 }
 
-void change(Rng& rng, uint32_t p) {
-  for (const RatePlan& rate : plan.policy[p].rates) {
-    if (left_out->log_change && rate.form == Form::kLog) return;
-  }
-  if (!engine->registry.read(numbers[p], draft.words, draft.text)) world.fail("read: no policy");
-  if (rng.one_in(3)) {
-    constexpr uint32_t kFactors[] = {0, 100000, 500000, 1000000, 1000000};
-    const uint32_t factor = kFactors[left_out->stopped ? rng.between(1, 4) : rng.below(5)];
-    world.trace("factor %u for policy %u", factor, p);
-    draft.next = with_factor(draft.words, manual_clock.load(), factor);
-    return publish(p);
-  }
-  const PolicyPlan shape = vary(draft.shape[p], rng, *left_out);
+// Draws nothing.
+void change_to(uint32_t p, const PolicyPlan& shape) {
   {
     const std::string text = text_of(shape);
     const auto policy = parse_policy(text);
@@ -428,6 +433,37 @@ void change(Rng& rng, uint32_t p) {
   }
   world.trace("policy %u becomes %s", p, draft.text.c_str());
   publish(p);
+}
+
+void change(Rng& rng, uint32_t p) {
+  for (const RatePlan& rate : plan.policy[p].rates) {
+    if (left_out->log_change && rate.form == Form::kLog) return;
+  }
+  if (!engine->registry.read(numbers[p], draft.words, draft.text)) world.fail("read: no policy");
+  if (rng.one_in(3)) {
+    constexpr uint32_t kFactors[] = {0, 100000, 500000, 1000000, 1000000};
+    const uint32_t factor = kFactors[left_out->stopped ? rng.between(1, 4) : rng.below(5)];
+    world.trace("factor %u for policy %u", factor, p);
+    draft.next = with_factor(draft.words, manual_clock.load(), factor);
+    return publish(p);
+  }
+  change_to(p, vary(draft.shape[p], rng, *left_out));
+}
+
+void script_main(void* argument) {
+  Worker& me = *static_cast<Worker*>(argument);
+  for (const LibraryOp& op : script->ops[me.index]) {
+    if (op.what == LibraryOp::kAcquire) acquire(me, op.ask, Priority::kNormal);
+    if (op.what == LibraryOp::kAll) acquire_all(me, script->all, 2);
+    if (op.what == LibraryOp::kRefund && me.held_count != 0) refund(me.held[--me.held_count].ask);
+    if (op.what == LibraryOp::kRead) do_read(me);
+    if (op.what == LibraryOp::kChange) {
+      if (!engine->registry.read(numbers[0], draft.words, draft.text)) world.fail("no policy");
+      change_to(0, script->next);
+    }
+  }
+  me.done = true;
+  world.finish();
 }
 
 void write(void* argument) {
@@ -463,19 +499,41 @@ bool define_policies() {
   return true;
 }
 
+void spawn(uint32_t index, void (*entry)(void*), uint64_t seed) {
+  Worker& worker = workers[index];
+  worker.index = index;
+  worker.rng = Rng(seed);
+  worker.done = false;
+  worker.held_count = worker.lease_count = worker.record_points = 0;
+  world.spawn(index, entry, &worker, 0);
+}
+
 void run_phase(Rng& rng) {
   world.set_pace(plan.pace);
   const uint32_t count = plan.workers + (plan.writer ? 1 : 0);
   for (uint32_t i = 0; i < count; ++i) {
-    Worker& worker = workers[i];
-    worker.index = i;
-    worker.rng = Rng(rng.next());
-    worker.done = false;
-    worker.held_count = worker.lease_count = 0;
-    world.spawn(i, plan.writer && i == plan.workers ? write : work, &worker, 0);
+    spawn(i, plan.writer && i == plan.workers ? write : work, rng.next());
   }
   world.run();
   if (!world.failed()) library_ghost.collect_killed();
+}
+
+// A segment with the plan's policies. False: there can be none.
+bool prepare(Rng& rng) {
+  engine = engine_for(plan.capacity, plan.on_full);
+  const int64_t start = int64_t{1000000} * 1000000000 + rng.below(1000000000);
+  world.reset(rng.next(), start);
+  manual_clock.store(start);
+  clear_segment(rng);
+  for (uint16_t p = 0; p < kMostPolicies; ++p) numbers[p] = p;
+  library_ghost.reset(plan, *engine, numbers);
+  return define_policies();
+}
+
+bool end_run() {
+  if (!world.failed()) library_ghost.check_bounds();
+  if (!world.failed()) library_ghost.check_quiet();
+  return !world.failed();
 }
 
 }  // namespace
@@ -485,20 +543,30 @@ bool run_seed(uint64_t seed, const Leave& leave) {
   Rng rng(seed);
   plan = draw_plan(rng, *left_out);
   if (world.tracing()) std::printf("seed=%" PRIu64 " %s\n", seed, describe(plan).c_str());
-  engine = engine_for(plan.capacity, plan.on_full);
-  const int64_t start = int64_t{1000000} * 1000000000 + rng.below(1000000000);
-  world.reset(rng.next(), start);
-  manual_clock.store(start);
-  clear_segment(rng);
-  for (uint16_t p = 0; p < kMostPolicies; ++p) numbers[p] = p;
-  library_ghost.reset(plan, *engine, numbers);
-  if (!define_policies()) return true;
+  if (!prepare(rng)) return true;
   advance_clock(rng.below(4) * int64_t{300000000000});  // their clocks are on their way
   run_phase(rng);
   if (plan.second_phase && !world.failed()) run_phase(rng);
-  if (!world.failed()) library_ghost.check_bounds();
-  if (!world.failed()) library_ghost.check_quiet();
-  return !world.failed();
+  return end_run();
+}
+
+bool skip_record_point() {
+  if (script == nullptr) return false;
+  if (script->plan.changes == 0) return true;
+  static_assert(kThin < shm::kPolicyWords);
+  return ++workers[world.running() % kMaxFibers].record_points % kThin != 1;
+}
+
+bool run_script(const LibraryScript& scripted, Director& director) {
+  script = &scripted;
+  plan = scripted.plan;
+  Rng rng(1);
+  if (!prepare(rng)) return world.fail("a policy of the script is wrong"), false;
+  world.set_director(&director);
+  for (uint32_t i = 0; i < plan.workers; ++i) spawn(i, script_main, i);
+  world.run();
+  if (!world.failed()) library_ghost.collect_killed();
+  return end_run();
 }
 
 const Plan& last_plan() { return plan; }
@@ -517,7 +585,12 @@ void advance_clock(int64_t ns) {
 
 }  // namespace brim::sim
 
-extern "C" void brim_schedule_point() noexcept {
+// A count, a name or an attachment that is written a little later is no other world for anybody,
+// so stores that nobody races for are no points here.
+extern "C" void brim_schedule_point(BrimPoint point) noexcept {
+  if (point == BrimPoint::kStore) return;
+  const bool record = point == BrimPoint::kLoadRecord || point == BrimPoint::kChangeRecord;
+  if (record && brim::sim::skip_record_point()) return;
   using brim::sim::world;
   if (world.running() == brim::sim::World::kMain) return;
   world.point();

@@ -9,8 +9,10 @@
 
 #include "shm/layout.h"
 #include "tests/sim/config.h"
+#include "tests/sim/explore.h"
 #include "tests/sim/ghost.h"
 #include "tests/sim/run.h"
+#include "tests/sim/scripts.h"
 #include "tests/sim/world.h"
 
 namespace brim::sim {
@@ -21,6 +23,9 @@ constexpr const char* kUsage =
     "  --steps N          stop after N scheduler steps (100000000)\n"
     "  --first SEED       begin with this seed (1)\n"
     "  --seed SEED        replay one run and print its steps\n"
+    "  --explore          every schedule of each scenario of scripts.cc; --large: of more\n"
+    "  --only NAME        ... of this one\n"
+    "  --replay SCHEDULE  repeat the schedule of a violation and print its steps\n"
     "  --mutant-expected  exit 0 if a violation is found, 1 if none\n"
     "  --weak NAME        same-nonce, wrap-nonce, stale-ceiling,\n"
     "                     stale-garbage, no-grace, repair-live, repair-young: a weakened caller;\n"
@@ -32,6 +37,8 @@ struct Options {
   uint64_t seed = 0;
   bool replay = false;
   bool mutant_expected = false;
+  bool explore = false;
+  ExploreOptions exploring;
   Weakness weakness;
 };
 
@@ -61,6 +68,8 @@ bool parse(int argc, char** argv, Options& options) {
     } else if (more && std::strcmp(argv[i], "--seed") == 0) {
       options.replay = true;
       options.seed = std::strtoull(argv[++i], nullptr, 0);
+    } else if (parse_exploring(argc, argv, i, options.explore, options.exploring)) {
+      continue;
     } else if (!more || std::strcmp(argv[i], "--weak") != 0 ||
                !set_weakness(argv[++i], options.weakness)) {
       return false;
@@ -168,6 +177,10 @@ int main(int argc, char** argv) {
   if (!brim::sim::parse(argc, argv, options)) {
     std::fputs(brim::sim::kUsage, stderr);
     return 2;
+  }
+  if (options.explore) {
+    options.exploring.mutant_expected = options.mutant_expected;
+    return brim::sim::explore(brim::sim::table_scenarios(options.weakness), options.exploring);
   }
   return options.replay ? brim::sim::replay(options) : brim::sim::search(options);
 }

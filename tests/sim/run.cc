@@ -26,6 +26,7 @@ constexpr uint32_t kFresh = kMaxPlayers;  // the process that comes after all ot
 
 struct Run {
   Config config;
+  const Script* script = nullptr;
   const SimTable* table = nullptr;
   const Weakness* weakness = nullptr;
   Quota quotas[kPolicies];
@@ -165,34 +166,19 @@ void fill_window() {
   }
 }
 
-}  // namespace
+void script_main(void* argument) {
+  const auto player = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(argument));
+  for (const ScriptOp& op : run.script->ops[player]) call_once(player, op.rule, op.key, op.cost);
+  world.finish();
+}
 
-bool run_seed(uint64_t seed, const Weakness& weakness) {
-  run.config = draw_config(seed);
-  run.weakness = &weakness;
-  world.reset(seed ^ 0x5bd1e995, run.config.clock);
-  populate(run.config, world.rng());
-  if (weakness.allow_virgin) ghost.allow_virgin();
-  fill_quotas(run.config, run.quotas);
-  const SimTable table(ghost.memory().slots, run.config.groups, run.config.limit,
-                       &ghost.memory().reach, run.config.evicts);
-  run.table = &table;
-  if (world.tracing()) {
-    for (uint32_t i = 0; i < ghost.slot_count(); ++i) {
-      world.trace("slot %u holds %s", i, ghost.text(ghost.slot(i)));
-    }
-  }
-  for (uint32_t i = 0; i <= kMaxPlayers; ++i) run.processes[i] = {i + 1, 0};
-  for (uint32_t i = 0; i < run.config.fibers; ++i) {
-    const int64_t ahead = run.config.pace.jitter != 0 ? 0 : run.config.skew;
-    const int64_t offset = world.rng().below(static_cast<uint32_t>(ahead) + 1);
-    world.spawn(i, fiber_main, reinterpret_cast<void*>(uintptr_t{i}), offset);
-  }
-  world.set_pace(run.config.pace);
+// The fibers have been spawned. False: a violation.
+bool play(bool fills) {
   world.run();
+  if (world.stopped()) return true;
   if (!world.failed()) touch_all_keys();
   if (!world.failed()) admit_all_keys();
-  if (!world.failed() && seed % 8 == 0 && !run.config.corrupt) fill_window();
+  if (!world.failed() && fills) fill_window();
   for (uint32_t key = 0; key < ghost.key_count() && !world.failed(); ++key) ghost.check_log(key);
   Stats& stats = ghost.stats();
   ++stats.runs;
@@ -201,6 +187,59 @@ bool run_seed(uint64_t seed, const Weakness& weakness) {
   stats.stalls += world.stalls();
   stats.jumps += world.jumps();
   return !world.failed();
+}
+
+void prepare(const SimTable& table, const Weakness& weakness) {
+  run.weakness = &weakness;
+  if (weakness.allow_virgin) ghost.allow_virgin();
+  fill_quotas(run.config, run.quotas);
+  run.table = &table;
+  for (uint32_t i = 0; i <= kMaxPlayers; ++i) run.processes[i] = {i + 1, 0};
+  if (!world.tracing()) return;
+  for (uint32_t i = 0; i < ghost.slot_count(); ++i) {
+    world.trace("slot %u holds %s", i, ghost.text(ghost.slot(i)));
+  }
+}
+
+SimTable make_table() {
+  return {ghost.memory().slots, run.config.groups, run.config.limit, &ghost.memory().reach,
+          run.config.evicts};
+}
+
+}  // namespace
+
+bool run_seed(uint64_t seed, const Weakness& weakness) {
+  run.config = draw_config(seed);
+  world.reset(seed ^ 0x5bd1e995, run.config.clock);
+  populate(run.config, world.rng());
+  const SimTable table = make_table();
+  prepare(table, weakness);
+  for (uint32_t i = 0; i < run.config.fibers; ++i) {
+    const int64_t ahead = run.config.pace.jitter != 0 ? 0 : run.config.skew;
+    const int64_t offset = world.rng().below(static_cast<uint32_t>(ahead) + 1);
+    world.spawn(i, fiber_main, reinterpret_cast<void*>(uintptr_t{i}), offset);
+  }
+  world.set_pace(run.config.pace);
+  return play(seed % 8 == 0 && !run.config.corrupt);
+}
+
+bool run_script(const Script& script, const Weakness& weakness, Director& director) {
+  run.config = config_of(script);
+  run.script = &script;
+  world.reset(1, run.config.clock);
+  world.set_director(&director);
+  populate(run.config, script);
+  const SimTable table = make_table();
+  prepare(table, weakness);
+  for (uint32_t i = 0; i < run.config.fibers; ++i) {
+    world.spawn(i, script_main, reinterpret_cast<void*>(uintptr_t{i}), 0);
+  }
+  return play(true);
+}
+
+void add_run_to(Digest& digest) {
+  digest.add(run.processes);
+  ghost.add_to(digest);
 }
 
 }  // namespace brim::sim

@@ -6,12 +6,18 @@
 
 #include <cstdint>
 
+#include "tests/sim/config.h"
 #include "tests/sim/sim_call.h"
 
 namespace brim::sim {
 
 // False if a violation was found; it is world.failure() then.
 bool run_seed(uint64_t seed, const Weakness& weakness);
+
+// The same of a script, scheduled by `director`.
+bool run_script(const Script& script, const Weakness& weakness, Director& director);
+// What the run can still do depends on this and the fibers.
+void add_run_to(Digest& digest);
 
 }  // namespace brim::sim
 

@@ -5,17 +5,21 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 namespace brim::sim {
 namespace {
 
 alignas(64) char stacks[kMaxFibers][kStackBytes];
+constexpr size_t kCleanBytes = 16384;
 
 }  // namespace
 
 void World::reset(uint64_t seed, int64_t clock) {
   rng_ = Rng(seed);
   pace_ = Pace{};
+  director_ = nullptr;
+  stopped_ = false;
   clock_ = clock;
   running_ = kMain;
   ready_count_ = stalled_count_ = 0;
@@ -30,6 +34,10 @@ void World::reset(uint64_t seed, int64_t clock) {
 }
 
 void World::spawn(uint32_t fiber, void (*entry)(void*), void* argument, int64_t clock_offset) {
+  // What earlier runs left must not tell two states apart.
+  if (director_ != nullptr) {
+    std::memset(stacks[fiber] + kStackBytes - kCleanBytes, 0, kCleanBytes);
+  }
   context_[fiber] = start_fiber(stacks[fiber], entry, argument);
   state_[fiber] = State::kReady;
   offset_[fiber] = clock_offset;
@@ -41,7 +49,40 @@ void World::spawn(uint32_t fiber, void (*entry)(void*), void* argument, int64_t 
 void World::run() {
   kills_left_ = pace_.kills;
   lowest_priority_ = 0;
+  if (director_ != nullptr) return run_directed();
   if (ready_count_ != 0) switch_to(ready_[rng_.below(ready_count_)]);
+}
+
+void World::run_directed() {
+  while (!failed_ && ready_count_ != 0) {
+    uint32_t ready = 0;
+    for (uint32_t i = 0; i < ready_count_; ++i) ready |= 1u << ready_[i];
+    const Act act = director_->next(ready);
+    switch (act.kind) {
+      case Act::kRun:
+        switch_to(act.fiber);
+        break;
+      case Act::kKill:
+        remove_ready(act.fiber);
+        state_[act.fiber] = State::kGone;
+        ++kills_;
+        if (tracing_) std::printf("%33s fiber %u is killed\n", "", act.fiber);
+        break;
+      case Act::kAdvance:
+        clock_ += act.ns;
+        if (tracing_) std::printf("%33s clock + %lld ns\n", "", static_cast<long long>(act.ns));
+        break;
+      case Act::kStop:
+        stopped_ = true;
+        return;
+    }
+  }
+}
+
+std::span<const char> World::frames(uint32_t fiber) const {
+  if (state_[fiber] != State::kReady) return {};
+  const char* const begin = static_cast<const char*>(context_[fiber]);
+  return {begin, stacks[fiber] + kStackBytes};
 }
 
 void World::switch_to(uint32_t next) {
@@ -60,7 +101,7 @@ void World::finish() {
   trace("is done");
   remove_ready(running_);
   state_[running_] = State::kGone;
-  switch_to(choose());
+  switch_to(director_ != nullptr ? kMain : choose());
   std::abort();  // a fiber that is gone was scheduled
 }
 

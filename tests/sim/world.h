@@ -9,6 +9,7 @@
 #define BRIM_TESTS_SIM_WORLD_H_
 
 #include <cstdint>
+#include <span>
 
 #include "tests/sim/fiber.h"
 #include "tests/sim/rng.h"
@@ -35,6 +36,22 @@ struct Pace {
 
 struct Op;
 
+// What happens next, if not chance decides but a director (tests/sim/explore.h).
+struct Act {
+  enum Kind : uint8_t { kRun, kKill, kAdvance, kStop } kind = kStop;
+  uint32_t fiber = 0;  // kRun, kKill
+  int64_t ns = 0;      // kAdvance
+};
+
+class Director {
+ public:
+  // Asked before each access of a fiber; bit i of `ready` is set if fiber i can run.
+  virtual Act next(uint32_t ready) = 0;
+
+ protected:
+  ~Director() = default;
+};
+
 class World {
  public:
   static constexpr uint32_t kMain = kMaxFibers;
@@ -44,6 +61,12 @@ class World {
   void spawn(uint32_t fiber, void (*entry)(void*), void* argument, int64_t clock_offset);
   // Runs the spawned fibers until each is done or killed, or fail() was called.
   void run();
+  // Until the next reset() chance decides nothing.
+  void set_director(Director* director) { director_ = director; }
+  // The director ended the run before its fibers were done.
+  bool stopped() const { return stopped_; }
+  // What a suspended fiber will go on with: its stack in use, empty if it is gone.
+  std::span<const char> frames(uint32_t fiber) const;
   // The running fiber is done. Does not return.
   void finish();
 
@@ -52,6 +75,7 @@ class World {
     if (running_ == kMain) return;
     ++steps_;
     ++*op_steps_;
+    if (director_ != nullptr) return switch_to(kMain);
     const uint32_t next = choose();
     if (next != running_) switch_to(next);
   }
@@ -111,6 +135,7 @@ class World {
   }
   uint32_t choose_biased(uint32_t some, uint32_t pick);
   void switch_to(uint32_t next);
+  void run_directed();
   void advance_clock();
   void strike_any();
   void strike(uint32_t victim);
@@ -121,6 +146,8 @@ class World {
 
   Rng rng_;
   Pace pace_;
+  Director* director_ = nullptr;
+  bool stopped_ = false;
   int64_t clock_ = 0;
   uint32_t running_ = kMain;
   uint32_t ready_count_ = 0;
