@@ -2,7 +2,8 @@
 // Runs a target over files, those named and all those of the directories named, and then over
 // random changes of them: with any compiler, as a test. A failure names the file and the seed.
 //
-// usage: fuzz_NAME_replay [-mutate=ROUNDS] [-seed=N] FILE|DIRECTORY...
+// usage: fuzz_NAME_replay [-mutate=ROUNDS] [-seed=N] [-keep=FILE] FILE|DIRECTORY...
+// -keep writes each changed input to FILE before it is run: with -mutate=1, the one that fails.
 #include <unistd.h>
 
 #include <csignal>
@@ -41,6 +42,7 @@ void guard() {
 struct Arguments {
   uint64_t rounds = 0;
   uint64_t seed = 1;
+  std::string keep;
   std::vector<std::string> files;  // in an order that does not depend on the directory
 };
 
@@ -52,6 +54,8 @@ Arguments arguments_of(int argc, char** argv) {
       arguments.rounds = std::strtoull(argv[i] + 8, nullptr, 10);
     } else if (text.starts_with("-seed=")) {
       arguments.seed = std::strtoull(argv[i] + 6, nullptr, 10);
+    } else if (text.starts_with("-keep=")) {
+      arguments.keep = text.substr(6);
     } else if (!std::filesystem::is_directory(text)) {
       arguments.files.emplace_back(text);
     } else {
@@ -123,7 +127,8 @@ void run(const std::string& bytes) {
 int main(int argc, char** argv) {
   const Arguments arguments = arguments_of(argc, argv);
   if (arguments.files.empty()) {
-    std::fprintf(stderr, "usage: %s [-mutate=ROUNDS] [-seed=N] FILE|DIRECTORY...\n", argv[0]);
+    std::fprintf(stderr, "usage: %s [-mutate=ROUNDS] [-seed=N] [-keep=FILE] FILE|DIRECTORY...\n",
+                 argv[0]);
     return 2;
   }
   LLVMFuzzerInitialize(&argc, &argv);
@@ -150,6 +155,7 @@ int main(int argc, char** argv) {
                   static_cast<unsigned long long>(seed));
     bytes = inputs[random() % inputs.size()];
     mutate(bytes, inputs, random);
+    if (!arguments.keep.empty()) std::ofstream(arguments.keep, std::ios::binary) << bytes;
     run(bytes);
   }
   alarm(0);
