@@ -37,7 +37,8 @@ const Decision& sane(const Decision& decision) {
 void inspect(const Inspector& inspector) {
   const SegmentInfo info = inspector.info();
   for (const PolicyInfo& policy : inspector.policies()) {
-    require(valid_policy_name(policy.name), "a policy's name", policy.name);
+    // Any bytes, like a key's: whoever shows them escapes them (target `tools`).
+    require(policy.name.size() < shm::kPolicyNameBytes, "a policy's name that does not end");
   }
   inspector.counters();
   inspector.attached();

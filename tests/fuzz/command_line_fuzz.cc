@@ -84,7 +84,6 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
   std::ifstream stream(made.path(), std::ios::binary);
   segment.assign(std::istreambuf_iterator<char>(stream), {});
   setenv("NO_COLOR", "1", 1);
-  setenv("TMPDIR", brim::shm::kShmDirectory, 1);
   const int nothing = open("/dev/null", O_RDONLY);
   require(dup2(nothing, STDIN_FILENO) == STDIN_FILENO, "dup2");
   close(nothing);
@@ -108,9 +107,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   int code = 0;
   {
     Captured captured;
+    // Only here: libFuzzer itself keeps files there, and make_files() clears the directory.
+    setenv("TMPDIR", brim::shm::kShmDirectory, 1);
     code = brim_main(static_cast<int>(arguments.size()), pointers.data());
     out = captured.take();
     error = captured.take_error();
+    unsetenv("TMPDIR");
   }
   require_clean(code, out, error);
   return 0;
