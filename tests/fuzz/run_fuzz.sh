@@ -56,9 +56,11 @@ run_target() {
   mkdir -p "${found}" "${build}/findings" "${build}/logs"
   [[ ! -e ${here}/dict/${name}.dict ]] || options+=("-dict=${here}/dict/${name}.dict")
   echo "${name}: ${seconds} s"
+  # libFuzzer's own code for a finding is 77, which here means skipped.
   local code=0
   "${build}/tests/fuzz/fuzz_${name}" "${options[@]}" -max_total_time="${seconds}" \
-    -rss_limit_mb="${rss_mb}" -timeout="${seconds_per_input}" -print_final_stats=1 \
+    -rss_limit_mb="${rss_mb}" -timeout="${seconds_per_input}" -error_exitcode=76 \
+    -print_final_stats=1 \
     -artifact_prefix="${build}/findings/${name}-" "${found}" "${here}/corpus/${name}" \
     >"${log}" 2>&1 </dev/null || code=$?
   if ((code == 77)); then
