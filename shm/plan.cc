@@ -251,7 +251,7 @@ absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec) {
   return header;
 }
 
-absl::Status check_header(const HeaderFields& header, uint64_t file_size, std::string_view path) {
+absl::Status check_layout(const HeaderFields& header, uint64_t file_size, std::string_view path) {
   if (absl::Status status = check_identity(header, file_size, path); !status.ok()) return status;
   if (absl::Status status = check_sections(header, path); !status.ok()) return status;
   if (header.group_count == 0 || header.group_count > kMaxSlots / kSlotsPerGroup + 4096) {
@@ -311,6 +311,11 @@ absl::Status check_header(const HeaderFields& header, uint64_t file_size, std::s
                                overrides->count > override_elements(kMaxOverrides))) {
     return corrupt(path, "section overrides", overrides->count);
   }
+  return absl::OkStatus();
+}
+
+absl::Status check_header(const HeaderFields& header, uint64_t file_size, std::string_view path) {
+  if (absl::Status status = check_layout(header, file_size, path); !status.ok()) return status;
   return check_clock_domain(header, path);
 }
 

@@ -66,8 +66,12 @@ struct Access {
 // and its range.
 absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec);
 
-// Checks a header read from a file of `file_size` bytes: only then may its offsets be used. One
-// named error per field.
+// Checks a header read from a file of `file_size` bytes by arithmetic alone: if it is ok, every
+// section that is used lies inside the file. One named error per field.
+absl::Status check_layout(const HeaderFields& header, uint64_t file_size, std::string_view path);
+
+// The same, and that the header is of this boot and time namespace: only then may the segment be
+// used.
 absl::Status check_header(const HeaderFields& header, uint64_t file_size, std::string_view path);
 
 // Number of a system group, -1 for ""; InvalidArgument (invalid_option) if there is none.

@@ -95,6 +95,7 @@ struct Reserve {
     return too_late ? Step{word, false} : Step{next, true};
   }
   int64_t delay_ns(Word next, const Instant& at, const Quota& quota) const noexcept {
+    if (cost == 0) return 0;  // nothing is booked: there is no start to wait for
     return ns_until(quota, at.now_ns, gcra::start_reading(next, at.v, quota, cost));
   }
   // ns until the booking of `word` that is too late now would be in time.

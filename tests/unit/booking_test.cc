@@ -109,6 +109,24 @@ TEST(Booking, StartsAreDistinct) {
   EXPECT_TRUE(beyond.too_late);
 }
 
+// Goal: a call of cost 0 only looks: it is told no delay, however much the key owes, so that
+// acquire(key, timeout, 0) never sleeps past its timeout. Method: buckets in debt.
+TEST(Booking, CostZeroHasNothingToWaitFor) {
+  Random random(704);
+  for (int i = 0; i < test::scaled(10000); ++i) {
+    const Rate rate = random_rate(random);
+    const Quota quota = test::quota_of(rate, {0, 0});
+    Key key{quota};
+    const int64_t t = random.between(0, test::kDayNs);
+    key.charge(t, test::edges_of(rate, 0).burst);
+    Reserve look{0, 1};
+    const Step step = look(key.word, instant(quota, t), quota);
+    ASSERT_TRUE(step.admitted);
+    ASSERT_EQ(step.next, key.word);
+    ASSERT_EQ(look.delay_ns(step.next, instant(quota, t), quota), 0) << test::words_of(rate, {});
+  }
+}
+
 // Goal: the retry of a refused booking is the first instant at which the same booking is accepted.
 // Method: 10/s burst 1, and a queue of 5 of which 3 wait; bookings for 0 to 300 ms.
 TEST(Booking, RetryOfARefusedBookingIsExact) {
