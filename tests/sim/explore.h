@@ -104,8 +104,8 @@ class Explorer final : public Director {
 };
 
 struct ExploreOptions {
-  std::string only;    // a scenario; empty: all
-  std::string replay;  // NAME:SCHEDULE
+  std::string only;                   // a scenario; empty: all
+  std::string replay;                 // NAME:SCHEDULE
   uint64_t most_runs = ~uint64_t{0};  // of a scenario; then it need not be whole
   bool large = false;
   bool mutant_expected = false;
