@@ -9,7 +9,7 @@
  *   - no half-open window of one span holds more than `limit` admissions of a log's key,
  *   - no more than `limit` leases of a key are unexpired when one is granted or renewed,
  *   - a call is refused only if at some moment of it its key had no room at the call's timestamp,
- *   - with a limit of 1 the fence grows with every lease of a key.
+ *   - with a limit of 1 the fence grows with every lease of a key that is not over when granted.
  * Method: every load and every compare-and-swap of a shared word is one step. A killed caller is
  * one that is never scheduled again; with KILL it is also known to be dead, so that others end its
  * lease. The ghosts know what was admitted when, and not what the cells say.
@@ -65,7 +65,7 @@
 #define KILL 0          /* so many callers may be killed and be known to be dead */
 #endif
 #ifndef LOWER
-#define LOWER L         /* the limit of leases may be lowered to this, while nobody acquires */
+#define LOWER L         /* the limit of leases may be lowered to this, while no call runs */
 #endif
 #ifndef EXACT
 #define EXACT 1         /* 0: refusals need no reason */
@@ -160,6 +160,7 @@ bit gone[LK * TIMES];   /* a permit of that time was given back */
 byte ends[N];           /* the expiry of each caller's lease, 0: none */
 byte lastfence;
 byte limit = L;
+bit lowered;            /* ghost: a lease was granted under the lower limit */
 #define LIMIT limit
 byte kills = KILL;
 bit dead[N];
@@ -681,7 +682,7 @@ proctype log_caller(byte me) {
                      :: IS_RAISED -> go_take_pair() \
                      :: else -> odd = 0; pc = RAISE \
                      fi
-#define FORGET_LEASE ends[me] = 0; lpos = 0; lunit = NONE; lholder = 0; lends = 0; lfence = 0
+#define FORGET_LEASE lpos = 0; lunit = NONE; lholder = 0; lends = 0; lfence = 0
 
 inline go_take_pair() {
   LOOK_OVER;
@@ -779,9 +780,10 @@ proctype lease_caller(byte me) {
   byte lpos, lunit = NONE, lholder, lends, lfence;    /* the caller's lease */
   byte reap;            /* 1: it has looked for the dead, 2: and found one */
 
+end:
   do
-  :: d_step { pc == CALL && (lunit == NONE || lends <= t) ->
-       FORGET_LEASE; key[me] = LEASEKEY; cost[me] = 1; most[me] = LEAST(limit, PAIRS); pc = FIND;
+  :: d_step { pc == CALL && (lunit == NONE || lends <= t) && ends[me] <= t ->
+       FORGET_LEASE; ends[me] = 0; key[me] = LEASEKEY; cost[me] = 1; most[me] = LEAST(limit, PAIRS); pc = FIND;
        if
        :: MUT == M_OLDCLOCK -> now[me] = t
        :: else
@@ -825,7 +827,7 @@ proctype lease_caller(byte me) {
           REACHED(P_FULL);
           assert(!EXACT || lacked[me]);     /* no spurious refusal */
           if
-          :: KILL > 0 && reap == 0 -> a = pos; FORGET_LOOK; now[me] = 0; pos = a; a = 0;
+          :: KILL > 0 && reap == 0 -> y = pos; FORGET_LOOK; now[me] = 0; pos = y; y = 0;
              reap = 1; pc = REAP_LOOK
           :: else -> END_CALL
           fi
@@ -880,9 +882,11 @@ proctype lease_caller(byte me) {
           x = 0;
           check_leases();
           assert(b <= most[me]);
+          lowered = lowered || most[me] < MOST;
 #if L == 1 && KILL == 0
-          assert(lfence > lastfence);     /* the fence grows */
-          lastfence = lfence;
+          /* The fence grows; a call that was stopped may get a lease that is over, and an old fence. */
+          assert(lfence > lastfence || lends <= t);
+          lastfence = (lfence > lastfence -> lfence : lastfence);
 #endif
           tell_all();
           b = 0;
@@ -906,7 +910,8 @@ proctype lease_caller(byte me) {
        if
        :: PAIR_IS(lpos, lunit, lends, lholder) ->
           REACHED(P_RELEASED);
-          SET_PAIR(lpos, lunit, AFTER_RELEASE, (MUT == M_HALF -> 0 : AFTER_RELEASE))
+          SET_PAIR(lpos, lunit, AFTER_RELEASE, (MUT == M_HALF -> 0 : AFTER_RELEASE));
+          ends[me] = 0
        :: else -> REACHED(P_MISSED)
        fi;
        FORGET_LEASE
@@ -933,7 +938,7 @@ proctype lease_caller(byte me) {
           ends[me] = lends;
           count_live(LEASEKEY, t + SKEW);
           assert(b <= MOST);
-          assert(b == a || b <= limit);   /* what had expired comes back only if it fits */
+          assert(b == a || b <= limit || !lowered);   /* what had expired does not come back */
           a = 0;
           b = 0;
           tell_all();
@@ -994,11 +999,8 @@ proctype lease_caller(byte me) {
   :: d_step { pc != DEAD && kills > 0 ->
        kills--;
        dead[me] = 1;
-       a = ends[me];
        FORGET_LEASE;
        END_CALL;
-       ends[me] = a;
-       a = 0;
        pc = DEAD
      }
 #endif
@@ -1007,9 +1009,9 @@ proctype lease_caller(byte me) {
 #endif
 
 #if LEASES > 2
-#define NOBODY_ACQUIRES (most[N - 1] == 0 && most[N - 2] == 0 && most[N - 3] == 0)
+#define NOBODY_CALLS (key[N - 1] == 0 && key[N - 2] == 0 && key[N - 3] == 0)
 #else
-#define NOBODY_ACQUIRES (most[N - 1] == 0 && most[N - LEASES] == 0)
+#define NOBODY_CALLS (key[N - 1] == 0 && key[N - LEASES] == 0)
 #endif
 
 proctype clock() {
@@ -1017,7 +1019,7 @@ proctype clock() {
   :: d_step { t < MAXT -> t++ }
 #if LEASES && LOWER < L
   /* Calls that have the old limit are over; leases of it are not. */
-  :: d_step { limit == L && NOBODY_ACQUIRES -> limit = LOWER }
+  :: d_step { limit == L && NOBODY_CALLS -> limit = LOWER }
 #endif
   od
 }
