@@ -281,13 +281,17 @@ end:
 
 /* When nobody can go on, all was written. */
 proctype watcher() {
-  timeout -> a = 0;
-  b = 0;
-  do
-  :: a < N -> b = b + dead[a]; a++
-  :: else -> break
-  od;
-  assert(gen == LAST || b == N)
+  d_step {
+    timeout -> a = 0;
+    b = 0;
+    do
+    :: a < N -> b = b + dead[a]; a++
+    :: else -> break
+    od;
+    assert(gen == LAST || b == N);
+    a = 0;
+    b = 0
+  }
 }
 
 init {
