@@ -812,7 +812,9 @@ end:
      }
   :: d_step {
        pc == CONFIRM ->
-       live = live + (!PAIR_FREE(i) && PAIR_IS(pos, i, LOW(i), HIGH(i)) -> 1 : 0);
+       /* The same lease, renewed or not. */
+       live = live + (!PAIR_FREE(i) && CELL(pos, 2 * i + 1) == HIGH(i) &&
+                      CELL(pos, 2 * i) > now[me] -> 1 : 0);
        i++;
        if
        :: i < PAIRS
