@@ -40,6 +40,11 @@
 //   6. A holder, or a time beyond what the policy can reach, is left over from another key or
 //      corrupt, and free; unless the call was stopped and looks at what another key holds now. So
 //      then too the slot is loaded again before anything is taken.
+//   7. The cells are looked at one after another, so a permit that was given back and one that was
+//      taken meanwhile may both be seen, though they never were there together. Before a refusal
+//      the live cells are looked at again: those that are the same were there all together in
+//      between. (A permit given back counts as there if one of the very same ns is taken in its
+//      cell.)
 // Not exact, on purpose: a call for several permits that loses a race gives back what it took, and
 // for those microseconds others may be refused. A kill in between leaves at most its cost charged
 // until it ages out. A refund that hits such a passing charge gives back what was not admitted: at
@@ -185,6 +190,7 @@ class Log {
       View view;
       scan(view);
       LogResult result = describe(view, cost);
+      if (!result.admitted && still_live(view) + cost <= rule_.limit) continue;
       if ((!result.admitted || view.odd) && context_.load() != slot) continue;
       if (!result.admitted) return result;
       const uint64_t expiry = view.now + rule_.span_ns;
@@ -203,9 +209,15 @@ class Log {
 
   // What acquire(cost) would say; writes nothing.
   LogResult peek(uint32_t cost) noexcept {
-    View view;
-    const CellOutcome outcome = scan_whole(view);
-    return outcome == CellOutcome::kDecided ? describe(view, cost) : failed(outcome);
+    for (uint32_t round = 0; round < kMaxCellRounds; ++round) {
+      View view;
+      const CellOutcome outcome = scan_whole(view);
+      if (outcome != CellOutcome::kDecided) return failed(outcome);
+      const LogResult result = describe(view, cost);
+      if (result.admitted || result.never || still_live(view) + cost > rule_.limit) return result;
+      context_.retry(round);
+    }
+    return failed(CellOutcome::kContended);
   }
 
   // Gives back the newest `cost` live permits. What has aged out meanwhile is void. A permit that
@@ -287,6 +299,19 @@ class Log {
       view.live_at[view.live++] = value;
       view.last = std::max(view.last, value);
     }
+  }
+
+  // How many of the live cells hold the same still: see rule 7.
+  uint32_t still_live(const View& view) const noexcept {
+    uint32_t live = 0;
+    for (uint32_t i = 0, free = 0; i < depth_; ++i) {
+      if (free < depth_ - view.live && view.free[free] == i) {
+        ++free;
+      } else if (Atomics::load_cell(cells_ + i) == view.at[i]) {
+        ++live;
+      }
+    }
+    return live;
   }
 
   // A scan of cells that were the key's all the while.

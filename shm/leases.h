@@ -94,6 +94,7 @@ class Leases {
       scan(view);
       LeaseResult result = describe(view);
       const bool room = view.live < rule_.limit;
+      if (!room && still_live(view) < rule_.limit) continue;
       if ((!room || view.odd) && context_.load() != slot) continue;
       if (!room) return result;
       const uint64_t expiry = view.now + ttl_ns;
@@ -115,6 +116,7 @@ class Leases {
       if (!internal::look(context_, slot)) return failed(CellOutcome::kMoved);
       View view;
       scan(view);
+      if (view.live >= rule_.limit && still_live(view) < rule_.limit) continue;
       if (context_.load() != slot) continue;
       LeaseResult result = describe(view);
       result.admitted = view.live < rule_.limit;
@@ -215,6 +217,20 @@ class Leases {
       view.live_at[view.live++] = pair.low;
       view.last = std::max(view.last, pair.low);
     }
+  }
+
+  // How many of the live leases are there still, renewed or not: see rule 7 of cells.h.
+  uint32_t still_live(const View& view) const noexcept {
+    uint32_t live = 0;
+    for (uint32_t i = 0, free = 0; i < count_; ++i) {
+      if (free < view.free_count && view.free[free] == i) {
+        ++free;
+      } else if (const Pair pair = Atomics::load_pair(cells_ + 2 * i);
+                 pair.high == view.at[i].high && occupied(pair, view.now)) {
+        ++live;
+      }
+    }
+    return live;
   }
 
   LeaseResult describe(View& view) const noexcept {

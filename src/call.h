@@ -118,10 +118,11 @@ struct Refund {
   }
 };
 
-// A charge that stored `receipt` is made undone.
+// A charge is made undone.
 struct Undo {
+  static constexpr bool kClockAfterWord = true;
   uint32_t cost;
-  Word receipt;
+  Receipt receipt;
   Step operator()(Word word, const Instant& at, const Quota& quota) const noexcept {
     return {undo(word, receipt, at, quota, cost), true};
   }
@@ -211,6 +212,7 @@ class Call {
 
   [[gnu::always_inline]] Word step(Word word) noexcept {
     word_ = word;
+    if constexpr (requires { Rule::kClockAfterWord; }) refresh();
     step_ = rule_(word, at_, quota_);
     return step_.next;
   }

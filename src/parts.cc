@@ -15,7 +15,7 @@ Decision charge_word(const Engine& engine, Part& part, int64_t now) noexcept {
   Call<Acquire, Scope::kGeneral> call(engine, part.target, part.key, {part.cost});
   if (!call.begin(now)) return unavailable(Reason::kNoPolicy, true);
   const Outcome outcome = engine.table.update(part.target.probe, part.target.id, call);
-  part.receipt = call.next();
+  part.receipt = {call.next(), call.at().v};
   return outcome == Outcome::kDecided ? call.decision() : undecided(engine, outcome, call);
 }
 

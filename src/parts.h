@@ -21,9 +21,9 @@ struct Part {
   uint8_t ask = 0;  // index of the ask it belongs to
   Family family = Family::kBucket;
   Decision answer = {};
-  // What a charge must know to be undone: the word it stored, or the cells it took.
+  // What a charge must know to be undone: its receipt, or the cells it took.
   bool charged = false;
-  Word receipt = 0;
+  Receipt receipt = {};
   uint64_t span_ns = 0;
   shm::LogResult taken = {};
 };

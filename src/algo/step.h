@@ -136,23 +136,35 @@ constexpr Word refund(Word word, const Instant& at, const Quota& quota, uint32_t
   }
 }
 
-// Takes back a charge of `cost` permits that stored `receipt`: what of it has not flowed back by
-// itself, and nothing that others were charged since.
-constexpr Word undo(Word word, Word receipt, const Instant& at, const Quota& quota,
+// What a charge must know to be undone.
+struct Receipt {
+  Word word = kEmptyWord;  // that it stored
+  uint64_t v = 0;          // the clock that it was judged by
+};
+
+// Takes back a charge of `cost` permits, and nothing that others were charged since. REQUIRES: `at`
+// was read after `word`, or what others were charged in between may be taken for this charge's.
+//
+// Of a bucket as much comes back as surely has not flowed back: all but the refill since the
+// charge. The word that the charge stored would tell more, but not after another charge below it
+// was undone too. Then what flows back is this charge's, and the word looks as if it were the
+// other's.
+constexpr Word undo(Word word, const Receipt& receipt, const Instant& at, const Quota& quota,
                     uint32_t cost) noexcept {
   switch (family(quota)) {
     case Family::kBucket: {
-      const uint64_t own = std::min(gcra::cost_units(quota, cost), gcra::debt_units(receipt, at.v));
+      const uint64_t units = gcra::cost_units(quota, cost);
+      const uint64_t own = units - std::min(units, gcra::debt_units(at.v, receipt.v));
       return word - std::min(own, gcra::debt_units(word, at.v));
     }
     case Family::kWindow: {
       const window::State state = window::current(word, at.v, at.now_ns, quota);
-      const bool same = state.window == receipt >> window::count_bits(quota);
+      const bool same = state.window == receipt.word >> window::count_bits(quota);
       return same ? window::refunded_word(word, state, quota, cost) : word;
     }
     case Family::kCounter:
-      return counter::undone_word(word, receipt, counter::current(word, at.v, at.now_ns, quota),
-                                  quota, cost);
+      return counter::undone_word(word, receipt.word,
+                                  counter::current(word, at.v, at.now_ns, quota), quota, cost);
     default:
       return word;
   }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <utility>
 #include <vector>
 
 #include "shm/leases.h"
@@ -35,6 +36,29 @@ struct Place {
   uint64_t time() const { return static_cast<uint64_t>(clock); }
 };
 using TestLog = Log<HardwareCellAtomics, Place>;
+
+// Loads before which something else happens, once.
+struct Interrupted : HardwareCellAtomics {
+  static inline const AtomicCell* before = nullptr;
+  static inline void (*act)(AtomicCell*) = nullptr;
+  static void arrive(const AtomicCell* cell) {
+    if (cell == std::exchange(before, cell == before ? nullptr : before)) {
+      act(const_cast<AtomicCell*>(cell));
+    }
+  }
+  static uint64_t load_cell(const AtomicCell* cell) {
+    arrive(cell);
+    return HardwareCellAtomics::load_cell(cell);
+  }
+  static Pair load_pair(const AtomicCell* cell) {
+    arrive(cell);
+    return HardwareCellAtomics::load_pair(cell);
+  }
+};
+// The same place, where races are lost.
+struct Busy : Place {
+  void retry(uint32_t) {}
+};
 using TestLeases = Leases<HardwareCellAtomics, Place>;
 
 // The definition (semantics 3.7): live events are those with a timestamp > t - P, or >= if
@@ -275,6 +299,42 @@ TEST(CellsLease, OnlyTheDeadAreReaped) {
   EXPECT_EQ(leases.reap(5, [](uint64_t holder) { return holder_pid(holder) == 1; }), 1u);
   EXPECT_EQ(leases.peek().live, 2u);
   EXPECT_TRUE(leases.acquire(100, make_holder(true, 3, 1, 1)).admitted);
+}
+
+// Goal: a call is refused only for permits that were there together. Method: between the looks at
+// two cells the permit in the first is given back and one is taken in the second, so at no moment
+// was there more than one of the two that are allowed.
+TEST(CellsLog, CountsOnlyWhatWasThereTogether) {
+  for (const bool peek : {false, true}) {
+    Busy place;
+    place.slot.pair.high = place.time() + 1000;
+    place.cells[0].value = place.time() + 100;
+    Interrupted::before = place.cells + 1;
+    Interrupted::act = [](AtomicCell* second) {
+      second[0].value = second[-1].value + 1;
+      second[-1].value = 1000000;  // the time at which it was given back
+    };
+    Log<Interrupted, Busy> log(place.cells, 2, {2, 500}, place);
+    EXPECT_TRUE((peek ? log.peek(1) : log.acquire(1)).admitted);
+  }
+}
+
+TEST(CellsLeases, CountsOnlyWhatWasThereTogether) {
+  for (const bool peek : {false, true}) {
+    Busy place;
+    place.slot.pair.high = place.time() + 1000;
+    place.cells[0].value = place.time() + 100;
+    place.cells[1].value = make_holder(true, 1, 1, 1);
+    Interrupted::before = place.cells + 2;
+    Interrupted::act = [](AtomicCell* second) {
+      second[0].value = second[-2].value;
+      second[1].value = make_holder(true, 2, 2, 2);
+      second[-2].value = second[-1].value = 1000000;  // the fence
+    };
+    Leases<Interrupted, Busy> leases(place.cells, 4, {2}, place);
+    EXPECT_TRUE(peek ? leases.peek().admitted
+                     : leases.acquire(500, make_holder(true, 3, 3, 3)).admitted);
+  }
 }
 
 }  // namespace
