@@ -39,6 +39,7 @@
 #include "src/engine.h"
 #include "src/hash.h"
 #include "src/policy_words.h"
+#include "tests/sanitizers.h"
 
 namespace brim::test {
 
@@ -46,11 +47,7 @@ inline constexpr int64_t kMs = 1000000;
 inline constexpr int64_t kSecond = 1000 * kMs;
 inline constexpr int64_t kEpoch = 1000 * kSecond;  // where manual clocks begin
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kSanitized = true;
-#else
-inline constexpr bool kSanitized = false;
-#endif
+inline constexpr bool kSanitized = BRIM_TEST_ASAN || BRIM_TEST_TSAN;
 
 // BRIM_TEST_SLOW=1 asks for the long variants.
 inline bool slow() { return std::getenv("BRIM_TEST_SLOW") != nullptr; }
