@@ -22,8 +22,13 @@ class Report : public ::testing::Environment {
     uint64_t kills = 0;
     for (const Figures& one : table()) {
       kills += one.kills;
-      std::printf("%-44s %8" PRIu64 " %8" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 "\n",
-                  one.name.c_str(), one.points, one.kills, one.before, one.between, one.after);
+      std::printf("%-44s %8" PRIu64 " %8" PRIu64, one.name.c_str(), one.points, one.kills);
+      if (one.permits) {
+        std::printf(" %10" PRIu64 " %10" PRIu64 " %10" PRIu64 "\n", one.before, one.between,
+                    one.after);
+      } else {
+        std::printf(" %10s %10s %10s\n", "-", "-", "-");
+      }
     }
     std::printf("%" PRIu64 " kills\n", kills);
   }

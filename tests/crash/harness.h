@@ -51,13 +51,15 @@ struct Operation {
   std::string other_text = {};              // "p" is the old policy or this one, whole
   std::function<void(Place&)> after = {};   // further checks
   uint64_t capacity = 64;
-  bool exact = true;  // afterwards all that is left can be had
+  bool exact = true;    // afterwards all that is left can be had
+  bool permits = true;  // what the key has is permits; else (leases) `after` alone judges
 };
 
 struct Figures {
   std::string name;
   uint64_t points = 0;
   uint64_t kills = 0;
+  bool permits = true;  // else the rest is not known
   uint64_t before = 0;  // the call had no effect on "k"
   uint64_t after = 0;   // ... or its whole effect
   uint64_t between = 0;

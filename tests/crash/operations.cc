@@ -157,8 +157,7 @@ void leases(Calls& all) {
                        uint32_t living_least) {
     Operation made{name, two, std::move(call)};
     made.before = std::move(before);
-    made.takes = made.gives = 2;
-    made.exact = false;
+    made.permits = made.exact = false;  // `remaining` does not tell of leases
     made.after = [living_most, living_least](Place& place) {
       // Our own lease, if the child has not ended it.
       const bool mine = held && place.p().release(held);

@@ -6,7 +6,8 @@
 #
 # Builds in build-fuzz (or $BRIM_FUZZ_BUILD), runs each target for SECONDS with the committed corpus
 # as seed. New inputs go to build-fuzz/found/TARGET, findings to build-fuzz/findings. Exits with 1
-# if there is a finding and says how to repeat it; with 77 if clang or libFuzzer is missing.
+# if there is a finding and says how to repeat it; with 77 if clang or libFuzzer is missing, or if
+# no target can run here. The last line tells how many were skipped.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly here
@@ -49,7 +50,7 @@ build_targets() {
   ninja -C "${build}" -j "${BRIM_FUZZ_JOBS:-2}" "${@/#/tests/fuzz/fuzz_}"
 }
 
-# run_target NAME SECONDS
+# run_target NAME SECONDS; returns 1 if there is a finding, 77 if the target can not run here.
 run_target() {
   local name=$1 seconds=$2
   local found=${build}/found/${name} log=${build}/logs/${name}.log options=()
@@ -65,7 +66,7 @@ run_target() {
     >"${log}" 2>&1 </dev/null || code=$?
   if ((code == 77)); then
     echo "  skipped: $(tail -n 1 "${log}")"
-    return 0
+    return 77
   fi
   echo "  $(grep -c . <(ls "${found}")) inputs found," \
     "$(sed -n 's/^stat::number_of_executed_units: *//p' "${log}") run," \
@@ -82,7 +83,7 @@ run_target() {
 
 main() {
   [[ ${1:-} =~ ^[0-9]+$ ]] || usage
-  local seconds=$1 name failed=0
+  local seconds=$1 name code failed=0 skipped=0
   shift
   local chosen=("$@")
   ((${#chosen[@]} > 0)) || chosen=("${targets[@]}")
@@ -93,7 +94,17 @@ main() {
   export ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1
   export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
   build_targets "${chosen[@]}"
-  for name in "${chosen[@]}"; do run_target "${name}" "${seconds}" || failed=1; done
+  for name in "${chosen[@]}"; do
+    code=0
+    run_target "${name}" "${seconds}" || code=$?
+    case ${code} in
+      0) ;;
+      77) skipped=$((skipped + 1)) ;;
+      *) failed=1 ;;
+    esac
+  done
+  echo "${#chosen[@]} targets, ${skipped} skipped"
+  ((failed == 0 && skipped == ${#chosen[@]})) && return 77
   return "${failed}"
 }
 

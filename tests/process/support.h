@@ -39,6 +39,7 @@
 #include "src/engine.h"
 #include "src/hash.h"
 #include "src/policy_words.h"
+#include "tests/sanitizers.h"
 
 namespace brim::test {
 
@@ -46,11 +47,7 @@ inline constexpr int64_t kMs = 1000000;
 inline constexpr int64_t kSecond = 1000 * kMs;
 inline constexpr int64_t kEpoch = 1000 * kSecond;  // where manual clocks begin
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kSanitized = true;
-#else
-inline constexpr bool kSanitized = false;
-#endif
+inline constexpr bool kSanitized = BRIM_TEST_ASAN || BRIM_TEST_TSAN;
 
 // BRIM_TEST_SLOW=1 asks for the long variants.
 inline bool slow() { return std::getenv("BRIM_TEST_SLOW") != nullptr; }
@@ -185,12 +182,53 @@ inline bool succeeded(pid_t pid) {
   return false;
 }
 
+// True while the child has not ended. It is still to be waited for.
+inline bool running(pid_t pid) {
+  siginfo_t info{};
+  return waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid == 0;
+}
+
 inline void kill_and_reap(pid_t pid) {
+  if (pid <= 0) return;  // fork() failed: this would reach others
   int status = 0;
   kill(pid, SIGKILL);
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
 }
+
+// Children that do not outlive the test, however it ends: at the latest the destructor kills and
+// reaps them, by id.
+class Children {
+ public:
+  Children() = default;
+  ~Children() { kill_all(); }
+  Children(const Children&) = delete;
+  Children& operator=(const Children&) = delete;
+
+  void add(pid_t pid) { pids_.push_back(pid); }
+  size_t size() const { return pids_.size(); }
+  pid_t operator[](size_t i) const { return pids_[i]; }
+  // Kills and reaps one; the pid that `start` returns takes its place.
+  template <class Start>
+  void restart(size_t i, Start start) {
+    kill_and_reap(std::exchange(pids_[i], -1));
+    pids_[i] = start();
+  }
+  bool all_running() const { return std::all_of(pids_.begin(), pids_.end(), running); }
+  // Waits for all. True if each exited with 0.
+  bool all_succeeded() {
+    bool all = true;
+    for (; !pids_.empty(); pids_.pop_back()) all = succeeded(pids_.back()) && all;
+    return all;
+  }
+  void kill_all() {
+    for (; !pids_.empty(); pids_.pop_back()) kill_and_reap(pids_.back());
+  }
+
+ private:
+  std::vector<pid_t> pids_;
+};
 
 // The path of a program built beside this one.
 inline std::string sibling(const char* program) {

@@ -55,6 +55,8 @@ class Outputs(BrimTest):
                          ['create', name, '--hash', text], ['create', name, '--capacity', text],
                          ['dump', name, '--policy', text], ['dump', name, '--state', text],
                          ['dump', name, '--limit', text], ['dump', name, '--owner', text],
+                         ['verify', text], ['verify', name, '--format', text],
+                         ['verify', name, '--limit', text], ['verify', name, '--memory', text],
                          ['info', name, '--format', text], ['info', name, '--' + str(text)],
                          ['try', name, 'k', '--policy', text], ['try', name, 'k', '--cost', text],
                          ['try', name, '--key-file', text], ['try', text, 'k'],
@@ -82,6 +84,7 @@ class Outputs(BrimTest):
                 self.check('create', path)
                 self.check('info', path, formats=FORMATS)
                 self.check('dump', path, formats=FORMATS)
+                self.check('verify', path, formats=FORMATS)
                 self.check('try', path, 'k', formats=FORMATS)
                 self.check('try', path, 'k', '--policy', 'none')
                 self.check('change', path, 'none', '1/s')
@@ -140,6 +143,7 @@ class Outputs(BrimTest):
                         at = image.find(target, at + 1)
                 self.check('info', name, formats=FORMATS)
                 self.check('dump', name, '--state', 'all', formats=FORMATS)
+                self.check('verify', name, formats=FORMATS)
                 self.check('list', formats=FORMATS)
                 self.check('try', name, 'k')
                 self.check('try', name, 'k', '--policy', 'p', formats=FORMATS)

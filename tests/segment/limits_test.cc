@@ -122,10 +122,14 @@ class MemoryGroup {
   bool enter() const { return write("cgroup.procs", static_cast<uint64_t>(getpid())); }
 
  private:
+  // Never makes the file: where no cgroup is mounted this is a directory like any other.
   bool write(std::string_view file, uint64_t number) const {
-    std::ofstream out(cat(path_, "/", file));
-    out << number << std::flush;
-    return out.good();
+    const int fd = open(cat(path_, "/", file).c_str(), O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    const std::string text = std::to_string(number);
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    close(fd);
+    return written == static_cast<ssize_t>(text.size());
   }
   std::string path_;
 };

@@ -92,16 +92,19 @@ TEST_P(Creation, F08NeverHasTwoNames) {
   const TempDir directory;
   const std::string path = directory.file("seg");
   const SharedWithChildren<std::atomic<int>> stop;
+  const SharedWithChildren<std::atomic<int>> attached;
   const pid_t watcher = start_child([&] {
     while (*stop == 0) {
       const absl::Status status = Limiter::attach(path).status();
       CHILD_CHECK(status.ok() || named(status, "segment_not_found"));
+      if (status.ok()) attached->store(1);
     }
     return 0;
   });
   const std::string ended = in_child([&] {
     if (GetParam() && !refuse_unnamed_files_and_links()) return 77;
-    for (int i = 0; i < 600; ++i) {
+    // Longer where the watcher hardly gets a turn; both have an alarm. Every third unlinks.
+    for (int i = 0; i < 600 || i % 3 != 0 || *attached == 0; ++i) {
       Options options = small_options();
       options.replace = i % 3 != 0;
       CHILD_CHECK(Limiter::create(path, options).ok());
@@ -114,6 +117,7 @@ TEST_P(Creation, F08NeverHasTwoNames) {
   EXPECT_EQ(wait_for(watcher), 0);
   if (ended == "exit 77") GTEST_SKIP() << "no seccomp filters here";
   EXPECT_EQ(ended, "exit 0");
+  EXPECT_EQ(*attached, 1) << "nobody ever attached";
   EXPECT_TRUE(directory.entries().empty());
 }
 INSTANTIATE_TEST_SUITE_P(UnnamedFilesRefused, Creation, ::testing::Bool());
@@ -263,7 +267,9 @@ TEST(F08, SquatterHoldsTheLock) {
     while (*held == 1) usleep(1000);
     return 0;
   });
-  while (*held == 0) usleep(1000);
+  int status = 0;
+  while (*held == 0 && waitpid(squatter, &status, WNOHANG) == 0) usleep(1000);
+  ASSERT_EQ(*held, 1) << "the squatter ended with status " << status;
   EXPECT_EQ(in_child([&] {
               Options replace = small_options();
               replace.replace = true;

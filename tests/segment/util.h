@@ -28,17 +28,7 @@
 #include "shm/layout.h"
 #include "shm/segment.h"
 #include "src/base/text.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define BRIM_TEST_ASAN 1
-#else
-#define BRIM_TEST_ASAN 0
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define BRIM_TEST_TSAN 1
-#else
-#define BRIM_TEST_TSAN 0
-#endif
+#include "tests/sanitizers.h"
 
 namespace brim::segment_test {
 

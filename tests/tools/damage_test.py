@@ -11,7 +11,7 @@ import struct
 import subprocess
 
 from support import (BRIM, FAILURE, INCOMPATIBLE, NO_SEGMENT, OK, REFUSED, USAGE, BrimTest, brim,
-                     main)
+                     main, sections)
 
 LOOKS = [['info'], ['info', '--format', 'json'], ['info', '--format', 'csv'], ['dump'],
          ['dump', '--format', 'json', '--state', 'all'], ['dump', '--format', 'csv']]
@@ -208,7 +208,7 @@ class Damaged(BrimTest):
         path = '/dev/shm/' + name
         with open(path, 'r+b') as file:
             content = file.read()
-            record, = struct.unpack_from('<Q', content, 368 + 8)
+            _, record, _ = next(sections(content))
             file.seek(record + 16)
             file.write(b'\x1b]0;x\x07"\\,\n\xff\0')
             text = content.index(b'1/h burst 1000')

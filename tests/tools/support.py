@@ -31,6 +31,13 @@ def packed(keys):
     return b''.join(struct.pack('<I', len(key)) + key for key in keys)
 
 
+def sections(header):
+    """Type, offset and count of each section that a segment's header names: shm/layout.h."""
+    for at in range(368, 368 + 16 * 24, 24):
+        kind, _, offset, count = struct.unpack_from('<IIQQ', header, at)
+        yield kind, offset, count
+
+
 class BrimTest(unittest.TestCase):
     made = 0
 

@@ -7,7 +7,7 @@ import os
 import re
 import struct
 
-from support import FAILURE, INCOMPATIBLE, NO_SEGMENT, USAGE, BrimTest, brim, main
+from support import FAILURE, INCOMPATIBLE, NO_SEGMENT, USAGE, BrimTest, brim, main, sections
 
 SLOTS = 4  # SectionType::kSlots
 FREE = struct.pack('<QQ', 1, 0)
@@ -23,8 +23,7 @@ class Verify(BrimTest):
         """The offset of the slots and their number."""
         with open('/dev/shm/' + name, 'rb') as file:
             header = file.read(1024)
-        for at in range(368, 368 + 16 * 24, 24):
-            kind, _, offset, count = struct.unpack_from('<IIQQ', header, at)
+        for kind, offset, count in sections(header):
             if kind == SLOTS:
                 return offset, count
         raise AssertionError('no slots')

@@ -37,6 +37,19 @@ struct Findings {
   }
 };
 
+// The key's copy at a position, with its name if there are names.
+inline void plant_copy(const Raw& raw, uint64_t position, uint64_t slot_id, Word word,
+                       const std::string& key) {
+  const shm::Segment& segment = *raw.engine().segment;
+  // The name first: a slot without one is another finding.
+  if (shm::NameEntry* const entry = segment.name_entry(position)) {
+    const std::string stored = key.substr(0, segment.header().name_bytes);
+    shm::store_name(entry, stored, key.size(),
+                    name_check(raw.engine().secret, slot_id, key.size(), stored));
+  }
+  raw.set(position, {slot_id, word});
+}
+
 class VerifyTest : public ::testing::Test {
  protected:
   void open(uint64_t capacity, std::vector<NamedPolicy> policies, uint32_t probe_limit = 0,
@@ -100,12 +113,7 @@ class VerifyTest : public ::testing::Test {
   }
   // The key's copy at a position, with its name.
   void plant(uint64_t position, uint64_t slot_id, Word word, const std::string& key) const {
-    raw_->set(position, {slot_id, word});
-    shm::NameEntry* const entry = segment().name_entry(position);
-    if (entry == nullptr) return;
-    const std::string stored = key.substr(0, segment().header().name_bytes);
-    shm::store_name(entry, stored, key.size(),
-                    name_check(raw_->engine().secret, slot_id, key.size(), stored));
+    plant_copy(*raw_, position, slot_id, word, key);
   }
   void all_free() const {
     for (uint64_t i = 0; i < raw_->slots(); ++i) raw_->set(i, {shm::kFreeId, 0});

@@ -91,6 +91,51 @@ bool changes(const std::string& name, uint64_t seed) {
   }
 }
 
+// Longer than any run: what a test that was stopped in the middle leaves ends by itself.
+constexpr unsigned kMostSeconds = 7000;
+
+// What the watchers saw.
+struct Seen {
+  std::atomic<uint32_t> stop;
+  std::atomic<uint64_t> runs;
+  std::atomic<uint64_t> used;
+  std::atomic<uint64_t> notes;
+  std::atomic<uint64_t> repaired;
+  std::atomic<uint64_t> bad;
+  char text[4000];
+};
+
+bool watch(const std::string& name, bool repair, Seen& seen) {
+  VerifyOptions how;
+  how.repair = repair;
+  while (seen.stop == 0) {
+    const auto report = verify(name, how, [&](const Finding& finding) {
+      if (finding.severity == Severity::kNote || finding.name == "override_unseen") return;
+      if (seen.bad.fetch_add(1) != 0) return;
+      std::snprintf(seen.text, sizeof(seen.text), "%s slot %lu policy %s key %s: %s",
+                    std::string(finding.name).c_str(), finding.slot, finding.policy.c_str(),
+                    finding.key.c_str(), finding.value.c_str());
+    });
+    if (!report.ok()) return false;
+    ++seen.runs;
+    seen.used += report->used;
+    seen.notes += report->notes;
+    seen.repaired += report->repaired;
+  }
+  return true;
+}
+
+// A walk that stands still in the middle has seen half of another table.
+void stop_watchers(const Children& watchers, std::mt19937_64& random) {
+  for (int stops = 0; stops < 8; ++stops) {
+    const pid_t watcher = watchers[random() % watchers.size()];
+    kill(watcher, SIGSTOP);
+    usleep(static_cast<useconds_t>(random() % 2000));
+    kill(watcher, SIGCONT);
+    usleep(static_cast<useconds_t>(random() % 500));
+  }
+}
+
 // Goal: no finding of severity error, and no warning but what a killed writer of overrides leaves,
 //   while processes of every kind run, are killed and are stopped; with and without repairs.
 // Method: a small table; verify runs in a loop in processes of their own and reports to this one.
@@ -105,71 +150,40 @@ TEST(VerifyTraffic, NothingFalseIsFoundWhileProcessesAreKilledAndStopped) {
                       {"m", "100/s burst 5; sliding-log 6/50ms"},
                       {"l", "concurrency 3 ttl 1s"}};
   ASSERT_TRUE(Limiter::create(name.str(), options).ok());
-  struct Seen {
-    std::atomic<uint32_t> stop;
-    std::atomic<uint64_t> runs;
-    std::atomic<uint64_t> used;
-    std::atomic<uint64_t> notes;
-    std::atomic<uint64_t> repaired;
-    std::atomic<uint64_t> bad;
-    char text[4000];
-  };
   const Shared<Seen> seen;
-  const auto watch = [&](bool repair) {
-    VerifyOptions how;
-    how.repair = repair;
-    while (seen->stop == 0) {
-      const auto report = verify(name.str(), how, [&](const Finding& finding) {
-        if (finding.severity == Severity::kNote || finding.name == "override_unseen") return;
-        if (seen->bad.fetch_add(1) != 0) return;
-        std::snprintf(seen->text, sizeof(seen->text), "%s slot %lu policy %s key %s: %s",
-                      std::string(finding.name).c_str(), finding.slot, finding.policy.c_str(),
-                      finding.key.c_str(), finding.value.c_str());
-      });
-      if (!report.ok()) return false;
-      ++seen->runs;
-      seen->used += report->used;
-      seen->notes += report->notes;
-      seen->repaired += report->repaired;
-    }
-    return true;
-  };
-  const pid_t watchers[] = {spawn([&] { return watch(false); }),
-                            spawn([&] { return watch(true); })};
-  pid_t pids[kWorkers + 1];
+  Children watchers;
+  for (const bool repair : {false, true}) {
+    watchers.add(spawn([&] { return watch(name.str(), repair, *seen); }, kMostSeconds));
+  }
+  Children workers;
   uint64_t seed = 1;
-  const auto start = [&](uint32_t i) {
+  const auto start = [&](size_t i) {
     ++seed;
-    pids[i] = spawn(
-        [&] { return i == kWorkers ? changes(name.str(), seed) : traffic(name.str(), seed); });
+    return spawn(
+        [&] { return i == kWorkers ? changes(name.str(), seed) : traffic(name.str(), seed); },
+        kMostSeconds);
   };
-  for (uint32_t i = 0; i <= kWorkers; ++i) start(i);
+  for (size_t i = 0; i <= kWorkers; ++i) workers.add(start(i));
   std::mt19937_64 random(3);
   uint64_t harms = 0;
   const int64_t end = monotonic_now_ns() + scaled(5, 300) * kSecond;
-  for (; monotonic_now_ns() < end && seen->bad == 0; ++harms) {
-    // A walk that stands still in the middle has seen half of another table.
-    for (int stops = 0; stops < 8; ++stops) {
-      const pid_t watcher = watchers[random() % 2];
-      kill(watcher, SIGSTOP);
-      usleep(static_cast<useconds_t>(random() % 2000));
-      kill(watcher, SIGCONT);
-      usleep(static_cast<useconds_t>(random() % 500));
-    }
-    const auto victim = static_cast<uint32_t>(random() % (kWorkers + 1));
+  // Longer where the watchers hardly get a turn.
+  const auto go_on = [&] { return monotonic_now_ns() < end || seen->runs <= 20; };
+  for (; go_on() && seen->bad == 0 && watchers.all_running(); ++harms) {
+    stop_watchers(watchers, random);
+    const size_t victim = random() % workers.size();
     if (random() % 3 == 0) {
-      kill_and_reap(pids[victim]);
-      start(victim);
+      workers.restart(victim, [&] { return start(victim); });
       continue;
     }
-    kill(pids[victim], SIGSTOP);
+    kill(workers[victim], SIGSTOP);
     // Now and then longer than a tentative lives.
     usleep(random() % 64 == 0 ? 1100000 : static_cast<useconds_t>(random() % 4000));
-    kill(pids[victim], SIGCONT);
+    kill(workers[victim], SIGCONT);
   }
   seen->stop = 1;
-  for (const pid_t pid : watchers) EXPECT_TRUE(succeeded(pid));
-  for (const pid_t pid : pids) kill_and_reap(pid);
+  EXPECT_TRUE(watchers.all_succeeded());
+  workers.kill_all();
   EXPECT_EQ(seen->bad, 0u) << seen->text;
   EXPECT_GT(seen->runs, 20u);
   const Raw raw(name.str(), nullptr);
@@ -184,16 +198,52 @@ TEST(VerifyTraffic, NothingFalseIsFoundWhileProcessesAreKilledAndStopped) {
 constexpr uint32_t kHot = 8;
 constexpr uint32_t kBurst = 200000;
 
+struct Work {
+  std::atomic<int64_t> clock_ns;
+  std::atomic<uint32_t> stop;
+  std::atomic<uint64_t> allowed;  // calls that the workers may have made by now
+  std::atomic<uint64_t> calls;
+  std::atomic<uint32_t> admitted[kHot];
+};
+
+std::string hot_key(uint64_t i) { return "hot" + std::to_string(i); }
+
+bool drain_hot_keys(const PolicyHandle& policy, uint64_t seed, Work& work) {
+  std::mt19937_64 random(seed);
+  while (work.stop == 0) {
+    if (work.calls >= work.allowed) {
+      sched_yield();
+      continue;
+    }
+    const uint64_t i = random() % kHot;
+    if (policy.try_acquire(hot_key(i))) work.admitted[i].fetch_add(1);
+    ++work.calls;
+  }
+  return true;
+}
+
+enum class Planted { kNo, kYes, kLost };
+
+// A second copy of the key, as the first was a moment ago or idle, some places behind the first.
+Planted plant_behind(const Raw& raw, const std::string& key, std::mt19937_64& random) {
+  const std::vector<uint64_t> window = raw.window(key);
+  const uint64_t at = raw.find(0, key);
+  const auto first = std::find(window.begin(), window.end(), at);
+  if (first == window.end()) return Planted::kLost;
+  const size_t behind = static_cast<size_t>(first - window.begin()) + 1 + random() % 6;
+  if (behind >= 16 || raw.get(window[behind]).id != shm::kFreeId) return Planted::kNo;
+  Word word = raw.get(at).word;
+  if (random() % 3 == 0) word = raw.reading(0, kEpoch - kSecond / 2);
+  plant_copy(raw, window[behind], raw.id(0, key), word, key);
+  return Planted::kYes;
+}
+
 // Goal: F29 under traffic: whatever is planted and repaired meanwhile, no key is admitted more
 //   than its burst at a clock that stands.
-// Method: four workers drain a few keys; the parent plants the copies that it sees, and older ones,
-//   behind the first, and repairs. No slot is evicted or idle, so every permit is accounted for.
+// Method: four workers drain a few keys, no faster than the rounds go; the parent plants the copies
+//   that it sees, and older ones, behind the first, and repairs. No slot is evicted or idle, so
+//   every permit is accounted for.
 TEST(VerifyTraffic, F29RepairsAdmitNothing) {
-  struct Work {
-    std::atomic<int64_t> clock_ns;
-    std::atomic<uint32_t> stop;
-    std::atomic<uint32_t> admitted[kHot];
-  };
   const SegmentName name;
   const Shared<Work> work;
   work->clock_ns = kEpoch - kSecond;
@@ -206,45 +256,31 @@ TEST(VerifyTraffic, F29RepairsAdmitNothing) {
   const Raw raw(name.str(), &work->clock_ns);
   raw.engine().segment->shared()->reach = 3;
   for (uint64_t i = 0; i < raw.slots(); ++i) raw.set(i, {shm::kFreeId, 0});
-  const auto key = [](uint32_t i) { return "hot" + std::to_string(i); };
-  for (uint32_t i = 0; i < kHot; ++i) work->admitted[i] += policy.try_acquire(key(i)) ? 1 : 0;
-  std::vector<pid_t> pids;
-  for (uint32_t worker = 0; worker < kWorkers; ++worker) {
-    pids.push_back(spawn([&, worker] {
-      std::mt19937_64 random(worker);
-      while (work->stop == 0) {
-        const auto i = static_cast<uint32_t>(random() % kHot);
-        if (policy.try_acquire(key(i))) work->admitted[i].fetch_add(1);
-      }
-      return true;
-    }));
+  for (uint64_t i = 0; i < kHot; ++i) {
+    work->admitted[i] += policy.try_acquire(hot_key(i)) ? 1 : 0;
+  }
+  Children workers;
+  for (uint64_t worker = 0; worker < kWorkers; ++worker) {
+    workers.add(spawn([&, worker] { return drain_hot_keys(policy, worker, *work); }, kMostSeconds));
   }
   std::mt19937_64 random(5);
   uint64_t planted = 0;
+  uint64_t live = 0;  // planted while the key had permits left
   uint64_t repaired = 0;
-  const uint32_t rounds = scaled(1500, 100000);
-  for (uint32_t round = 0; round < rounds; ++round) {
-    const auto i = static_cast<uint32_t>(random() % kHot);
-    const std::vector<uint64_t> window = raw.window(key(i));
-    const uint64_t at = raw.find(0, key(i));
-    const size_t first =
-        static_cast<size_t>(std::find(window.begin(), window.end(), at) - window.begin());
-    ASSERT_LT(first, window.size());
-    const size_t behind = first + 1 + random() % 6;
-    if (behind < 16 && raw.get(window[behind]).id == shm::kFreeId) {
-      const uint64_t slot_id = raw.id(0, key(i));
-      shm::NameEntry* const entry = raw.engine().segment->name_entry(window[behind]);
-      shm::store_name(entry, key(i), key(i).size(),
-                      name_check(raw.engine().secret, slot_id, key(i).size(), key(i)));
-      Word word = raw.get(at).word;  // as it was a moment ago, or idle
-      if (random() % 3 == 0) word = raw.reading(0, kEpoch - kSecond / 2);
-      raw.set(window[behind], {slot_id, word});
-      ++planted;
-    }
-    VerifyOptions how;
-    how.repair = true;
-    how.access.clock = ClockKind::kManual;
-    how.access.manual_clock_ns = &work->clock_ns;
+  VerifyOptions how;
+  how.repair = true;
+  how.access.clock = ClockKind::kManual;
+  how.access.manual_clock_ns = &work->clock_ns;
+  const uint64_t rounds = scaled(1500, 100000);
+  for (uint64_t round = 0; round < rounds; ++round) {
+    // The keys are drained after three quarters of the rounds.
+    work->allowed = (round + 1) * kHot * kBurst * 4 / 3 / rounds;
+    const uint64_t i = random() % kHot;
+    const bool had_permits = work->admitted[i] < kBurst;
+    const Planted done = plant_behind(raw, hot_key(i), random);
+    ASSERT_NE(done, Planted::kLost) << hot_key(i);
+    planted += done == Planted::kYes ? 1 : 0;
+    live += done == Planted::kYes && had_permits ? 1 : 0;
     const auto report = verify(name.str(), how, [](const Finding& finding) {
       EXPECT_EQ(finding.name, "duplicate") << finding.value;
     });
@@ -252,15 +288,17 @@ TEST(VerifyTraffic, F29RepairsAdmitNothing) {
     repaired += report->repaired;
   }
   work->stop = 1;
-  for (const pid_t pid : pids) EXPECT_TRUE(succeeded(pid));
-  for (uint32_t i = 0; i < kHot; ++i) {
+  EXPECT_TRUE(workers.all_succeeded());
+  for (uint64_t i = 0; i < kHot; ++i) {
     uint32_t admitted = work->admitted[i];
-    drain(policy, key(i), admitted, kBurst + 9);
+    drain(policy, hot_key(i), admitted, kBurst + 9);
     EXPECT_EQ(admitted, kBurst) << "key " << i;
   }
   EXPECT_GT(planted, rounds / 4);
+  EXPECT_GT(live, planted / 3);
   EXPECT_EQ(repaired, planted);
-  std::printf("F29 under traffic: %lu planted, %lu repaired\n", planted, repaired);
+  std::printf("F29 under traffic: %lu planted, %lu of them while permits were left, %lu repaired\n",
+              planted, live, repaired);
 }
 
 }  // namespace
