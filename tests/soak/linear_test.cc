@@ -166,5 +166,23 @@ TEST(LinearTest, TurnedVerdictsInRandomHistories) {
   std::printf("lies found: %lu of %d\n", rejected, kRounds);
 }
 
+// A call that is stopped with a time before the end of a lease may find it overwritten, and then
+// gets one that has ended already; but never one beside another that is live by the clock.
+TEST(LinearTest, AStoppedCallMayMissALeaseThatHasEnded) {
+  const auto leases = lease_model(1, kPeriod);
+  const auto lease = [](Step one, int64_t number) {
+    one.lease = number;
+    return one;
+  };
+  const Step first = lease(acquire(0, 0, 1, true), 1);
+  const Step stopped = lease(acquire(1, 2, 9, true), 3);
+  const Step clock = step(0, Act::kMoveClock, kStart + kPeriod, 3, 4, true);
+  const Step second = lease(acquire(0, 5, 6, true), 6);
+  const Step ended = step(0, Act::kRelease, 6, 7, 8, true);
+  const Step too_late = step(1, Act::kRelease, 3, 10, 11, false);
+  EXPECT_TRUE(accepts(*leases, {first, stopped, clock, second, ended, too_late}));
+  EXPECT_FALSE(accepts(*leases, {first, stopped, clock, second, too_late}));
+}
+
 }  // namespace
 }  // namespace brim::soak

@@ -258,7 +258,7 @@ int64_t Observer::judge(const Plan& plan, uint64_t key, const State& state,
   const auto bans = static_cast<int64_t>(unexplained_bans(plan, history));
   totals_.unexplained += static_cast<uint64_t>(bad + bans);
   if (bad + bans != 0) say("refused without cause", key, bad + bans);
-  if (plan.parts[0].limit == 5000) {
+  if (is_hot(plan)) {
     const Saturation one = saturation(plan.parts[0], history);
     totals_.hot.admitted += one.admitted;
     totals_.hot.expected += one.expected;

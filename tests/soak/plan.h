@@ -155,6 +155,9 @@ inline constexpr Plan kPlans[] = {
 };
 inline constexpr size_t kPlanCount = sizeof(kPlans) / sizeof(kPlans[0]);
 
+// The one policy whose only key is to be exhausted most of the time.
+constexpr bool is_hot(const Plan& plan) { return plan.parts[0].limit == 5000; }
+
 }  // namespace brim::soak
 
 #endif  // BRIM_TESTS_SOAK_PLAN_H_

@@ -162,14 +162,18 @@ class Log : public Sequential {
   int64_t period_;
 };
 
-// State: {number, end} of each lease, ascending by number.
+// State: the latest time of a call that was admitted, then {number, end} of each lease, ascending
+// by number. A lease that had ended by that time may have been overwritten: a stopped call with a
+// time before its end need not have seen it. What such a call is given ends by its own, earlier
+// time.
 class Leases : public Sequential {
  public:
   Leases(int64_t limit, int64_t life) : limit_(limit), life_(life) {}
 
   bool perform(State& state, const Step& step, int64_t now, int64_t) const override {
+    if (state.empty()) state.push_back(0);
     if (step.act == Act::kRelease) {
-      for (size_t i = 0; i < state.size(); i += 2) {
+      for (size_t i = 1; i < state.size(); i += 2) {
         if (state[i] != step.cost) continue;
         const bool in_time = state[i + 1] > now;
         const auto at = state.begin() + static_cast<ptrdiff_t>(i);
@@ -179,11 +183,11 @@ class Leases : public Sequential {
       return !step.yes;
     }
     if (step.act != Act::kAcquire) return false;
-    int64_t live = 0;
-    for (size_t i = 0; i < state.size(); i += 2) live += state[i + 1] > now ? 1 : 0;
-    if (step.yes != (live < limit_)) return false;
-    if (!step.yes) return true;
-    size_t at = 0;
+    const int64_t latest = std::max(state[0], now);
+    if (!step.yes) return live(state, now) >= limit_;
+    if (live(state, latest) >= limit_) return false;
+    state[0] = latest;
+    size_t at = 1;
     while (at < state.size() && state[at] < step.lease) at += 2;
     const int64_t lease[] = {step.lease, now + life_};
     state.insert(state.begin() + static_cast<ptrdiff_t>(at), lease, lease + 2);
@@ -191,6 +195,12 @@ class Leases : public Sequential {
   }
 
  private:
+  static int64_t live(const State& state, int64_t now) {
+    int64_t count = 0;
+    for (size_t i = 1; i < state.size(); i += 2) count += state[i + 1] > now ? 1 : 0;
+    return count;
+  }
+
   int64_t limit_;
   int64_t life_;
 };
