@@ -4,7 +4,6 @@
 // Needs 16 bytes for each key in use, or reads the slots several times and compares a share of the
 // ids each time.
 #include <algorithm>
-#include <iterator>
 
 #include "src/algo/stricter.h"
 #include "src/call.h"
@@ -153,19 +152,15 @@ void Verifier::compare_copies(uint64_t id, const std::vector<uint64_t>& position
       rest.insert(rest.end(), same.begin(), same.end());
       same.clear();
     }
-    for (auto later = same.begin(); later != same.end(); ++later) {
-      auto kept = first;
-      if (!later->whole || later <= first) {
-        kept = later;
-        while (kept != same.begin() &&
-               std::prev(kept)->order / shm::kSlotsPerGroup == later->order / shm::kSlotsPerGroup) {
-          --kept;
-        }
+    std::vector<uint64_t> others;
+    for (auto place = same.begin(); place != same.end(); ++place) {
+      if (place > first && place->whole) {
+        report_copies(id, first->position, place->position, true);
+      } else {
+        others.push_back(place->position);
       }
-      const bool proven = kept != later;
-      if (!proven) kept = same.begin();
-      if (kept != later) report_copies(id, kept->position, later->position, proven);
     }
+    compare_unnamed(id, others);
     left = std::move(rest);
   }
   std::vector<uint64_t> unnamed;
@@ -176,18 +171,19 @@ void Verifier::compare_copies(uint64_t id, const std::vector<uint64_t>& position
 
 // Two copies in one group: whichever key's window has the group has both, so they break I1, and
 // callers meet the lower one first. Otherwise nobody knows whether they share a window. By chance
-// two of n keys have one id with probability n^2 / 2^50 per policy.
+// two of n keys have one id with probability n^2 / 2^50 per policy. The copies of a group follow
+// each other in `positions`.
 void Verifier::compare_unnamed(uint64_t id, const std::vector<uint64_t>& positions) {
-  for (size_t i = 1; i < positions.size(); ++i) {
-    const uint64_t group = positions[i] / shm::kSlotsPerGroup;
-    size_t first = i;
-    while (first > 0 && positions[first - 1] / shm::kSlotsPerGroup == group) --first;
-    if (first != i) {
-      report_copies(id, positions[first], positions[i], true);
+  std::vector<uint64_t> heads;  // the first of each group
+  for (const uint64_t position : positions) {
+    if (!heads.empty() && heads.back() / shm::kSlotsPerGroup == position / shm::kSlotsPerGroup) {
+      report_copies(id, heads.back(), position, true);
     } else {
-      report_copies(id, positions[0], positions[i], false);
+      heads.push_back(position);
     }
   }
+  // Last, as a repair may free the first of the two.
+  for (size_t i = 1; i < heads.size(); ++i) report_copies(id, heads[0], heads[i], false);
 }
 
 // Looks at the two slots in turn, many times, a few nanoseconds apart. If a slot holds the copy at
