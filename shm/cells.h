@@ -222,17 +222,24 @@ class Log {
 
   // Gives back the newest `cost` live permits. What has aged out meanwhile is void. A permit that
   // another call gave back first does not count: the next newest is taken instead.
-  RefundResult refund(uint32_t cost) noexcept {
+  RefundResult refund(uint32_t cost, bool until_now = false) noexcept {
     RefundResult result;
+    uint64_t until = kValueMax;  // later permits were taken after a reset began
     for (uint32_t round = 0; round < kMaxCellRounds; ++round) {
       if (round != 0) context_.retry(round);
       View view;
       result.outcome = scan_whole(view);
+      // A slot with live cells is pinned: it is another's only after all of them have expired.
       if (result.outcome == CellOutcome::kMoved && round != 0) {
-        result.outcome = CellOutcome::kDecided;  // what was left has aged out
+        result.outcome = CellOutcome::kDecided;  // so nothing is left to give back
         return result;
       }
       if (result.outcome != CellOutcome::kDecided) return result;
+      if (until_now && round == 0) until = std::max(view.last, view.now + rule_.span_ns);
+      uint64_t* const end = view.live_at + view.live;
+      view.live = static_cast<uint32_t>(
+          std::remove_if(view.live_at, end, [until](uint64_t at) { return at > until; }) -
+          view.live_at);
       if (give_back_newest(view, cost, result.given)) return result;
     }
     result.outcome = CellOutcome::kContended;
@@ -256,8 +263,8 @@ class Log {
     return result;
   }
 
-  // Gives back every live permit.
-  RefundResult reset() noexcept { return refund(depth_); }
+  // Gives back every live permit, but none of those that are taken while it runs.
+  RefundResult reset() noexcept { return refund(depth_, true); }
 
  private:
   // The cells as seen at one time `now` that was read after the slot.

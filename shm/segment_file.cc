@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -191,20 +192,30 @@ absl::StatusOr<FileDescriptor> open_unpublished(const std::string& path, std::st
   return FileDescriptor(fd);
 }
 
+absl::Status unsupported(int fd, const std::string& path) {
+  struct statfs fs {};
+  const uint64_t type = fstatfs(fd, &fs) == 0 ? static_cast<uint32_t>(fs.f_type) : 0;
+  return absl::FailedPreconditionError(
+      cat("file_system_unsupported: ", shown_path(path), " is on a file system of type 0x",
+          hex(type, 8), ", which has neither O_TMPFILE nor RENAME_NOREPLACE; use a path on tmpfs"));
+}
+
 // Gives the finished file its name [E1]. Killed before: no name exists. After: all of it does.
 absl::Status publish(int fd, const std::string& path, const std::string& temporary) {
-  // Moved rather than linked and unlinked: the file never has two names, which an attacher would
-  // refuse.
-  if (!temporary.empty()) {
-    if (renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0) {
+  if (temporary.empty()) {
+    const std::string from = self_path(fd);
+    if (linkat(AT_FDCWD, from.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0) {
       return absl::OkStatus();
     }
-    if (errno != EINVAL && errno != ENOSYS) return errno_status(errno, "rename", path);
+    return errno_status(errno, "link", path);
   }
-  const std::string from = temporary.empty() ? self_path(fd) : temporary;
-  const int flags = temporary.empty() ? AT_SYMLINK_FOLLOW : 0;
-  if (linkat(AT_FDCWD, from.c_str(), AT_FDCWD, path.c_str(), flags) == 0) return absl::OkStatus();
-  return errno_status(errno, "link", path);
+  // Moved. Linked and unlinked, the file would have two names for a moment, or for ever if this
+  // process is killed then, and attachers refuse such a file.
+  if (renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0) {
+    return absl::OkStatus();
+  }
+  if (errno != EINVAL && errno != ENOSYS) return errno_status(errno, "rename", path);
+  return unsupported(fd, path);
 }
 
 // Takes the name over from an old file: link under a temporary name, then rename(2), so that the
@@ -314,6 +325,7 @@ absl::StatusOr<FileDescriptor> open_segment_file(const std::string& path, const 
     if (!S_ISREG(st.st_mode)) return errno_status(EISDIR, "open", path);
     if (st.st_nlink != 0) break;
   }
+  if (st.st_nlink == 0) return errno_status(ENOENT, "open (each time it was just replaced)", path);
   if (absl::Status status = check_owner(st, access, path); !status.ok()) return status;
   const auto size = static_cast<uint64_t>(st.st_size);
   if (size < sizeof(SegmentHeader)) {

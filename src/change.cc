@@ -107,11 +107,6 @@ shm::OverrideHash override_hash(const Engine& engine, std::string_view key) {
   return {hash.low, hash.high};
 }
 
-shm::OverrideWriter override_writer(const Engine& engine) {
-  const shm::Section* const section = engine.segment->section(shm::SectionType::kOverrides);
-  return shm::OverrideWriter(engine.segment->overrides(), section == nullptr ? 0 : section->count);
-}
-
 // Sets or clears (`use` empty) one override; the policies it is for are told to look.
 absl::Status write_override(const Engine* engine, std::string_view policy, std::string_view key,
                             std::string_view use, shm::NetworkKind network) {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string_view>
 
+#include "absl/status/statusor.h"
 #include "brim/limiter.h"
 #include "shm/cells.h"
 #include "shm/counters.h"
@@ -82,6 +83,11 @@ class Engine {
     return made;
   }
 };
+
+// The clock and the rights that options ask for, the same for all who attach.
+// Errors: InvalidArgument (invalid_option).
+absl::StatusOr<Clock> clock_for(const Options& options);
+absl::StatusOr<shm::Access> access_for(const Options& options, bool read_only);
 
 }  // namespace brim::internal
 

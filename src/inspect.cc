@@ -128,19 +128,14 @@ constexpr PolicyCounterText kPolicyCounterTexts[] = {
 }  // namespace
 
 absl::StatusOr<Inspector> Inspector::attach(std::string_view name, const Options& options) {
-  shm::Access access;
-  access.read_only = true;
-  access.owner_uid = options.owner_uid;
-  const absl::StatusOr<int64_t> gid = shm::group_id(options.group);
-  if (!gid.ok()) return gid.status();
-  access.gid = *gid;
-  auto segment = shm::Segment::attach(name, access);
+  const absl::StatusOr<Clock> clock = internal::clock_for(options);
+  if (!clock.ok()) return clock.status();
+  const absl::StatusOr<shm::Access> access = internal::access_for(options, true);
+  if (!access.ok()) return access.status();
+  auto segment = shm::Segment::attach(name, *access);
   if (!segment.ok()) return segment.status();
-  const Clock clock = options.clock == ClockKind::kManual && options.manual_clock_ns != nullptr
-                          ? Clock::manual(options.manual_clock_ns)
-                          : Clock::monotonic();
   return Inspector(
-      std::allocate_shared<Engine>(shm::UndumpedAllocator<Engine>(), *std::move(segment), clock));
+      std::allocate_shared<Engine>(shm::UndumpedAllocator<Engine>(), *std::move(segment), *clock));
 }
 
 SegmentInfo Inspector::info() const {

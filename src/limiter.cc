@@ -12,37 +12,11 @@
 
 namespace brim {
 
+using internal::access_for;
+using internal::clock_for;
 using internal::Engine;
 
 namespace {
-
-absl::StatusOr<Clock> clock_for(const Options& options) {
-  switch (options.clock) {
-    case ClockKind::kAuto:
-      return Clock::automatic();
-    case ClockKind::kMonotonic:
-      return Clock::monotonic();
-    case ClockKind::kManual:
-      break;
-  }
-  if (options.manual_clock_ns == nullptr) {
-    return absl::InvalidArgumentError(
-        "invalid_option: clock is kManual but manual_clock_ns is null; point it at your clock");
-  }
-  return Clock::manual(options.manual_clock_ns);
-}
-
-absl::StatusOr<shm::Access> access_for(const Options& options, bool read_only) {
-  shm::Access access;
-  access.read_only = read_only;
-  access.huge_pages = options.huge_pages;
-  access.owner_uid = options.owner_uid;
-  absl::StatusOr<int64_t> gid = shm::group_id(options.group);
-  if (!gid.ok()) return gid.status();
-  access.gid = *gid;
-  access.group_bits = (options.mode & 0070) != 0;
-  return access;
-}
 
 shm::SegmentSpec spec_for(const Options& options) {
   shm::SegmentSpec spec;

@@ -24,6 +24,12 @@ struct OverrideUse {
 OverrideUse find_override(const internal::Engine& engine, uint16_t policy, std::string_view key,
                           const Hash128& hash) noexcept;
 
+// The caller holds the write lock.
+inline shm::OverrideWriter override_writer(const internal::Engine& engine) {
+  const shm::Section* const section = engine.segment->section(shm::SectionType::kOverrides);
+  return shm::OverrideWriter(engine.segment->overrides(), section == nullptr ? 0 : section->count);
+}
+
 }  // namespace brim
 
 #endif  // BRIM_SRC_OVERRIDES_H_

@@ -5,6 +5,8 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "shm/attachments.h"
@@ -121,17 +123,25 @@ void Verifier::check_attachments() {
   shm::Attachment* const table = engine_.segment->attachments();
   if (section == nullptr) return;
   uint64_t taken = 0;
-  std::vector<uint32_t> dead;
-  for (const shm::AttachedProcess& process : shm::list_attachments(table, section->count)) {
-    ++taken;
-    if (process.same_namespace && !process.alive) dead.push_back(process.pid);
-  }
+  const auto list_dead = [&] {
+    std::vector<uint32_t> dead;
+    taken = 0;
+    for (const shm::AttachedProcess& process : shm::list_attachments(table, section->count)) {
+      ++taken;
+      if (process.same_namespace && !process.alive) dead.push_back(process.pid);
+    }
+    return dead;
+  };
   // A dead process does not come back: what is dead stays so until its entry is taken.
-  const bool cleared =
-      options_.repair && !dead.empty() && shm::clear_dead_attachments(table, section->count) != 0;
+  const std::vector<uint32_t> dead = list_dead();
+  std::vector<uint32_t> left = dead;
+  if (options_.repair && !dead.empty()) {
+    shm::clear_dead_attachments(table, section->count);
+    left = list_dead();
+  }
   for (const uint32_t pid : dead) {
     Finding finding = make(kDeadAttachment, cat("pid ", pid));
-    finding.repaired = cleared;
+    finding.repaired = std::find(left.begin(), left.end(), pid) == left.end();
     report(finding);
   }
   if (taken == section->count && dead.empty()) {
@@ -175,7 +185,8 @@ void Verifier::check_counters() {
     }
   }
   // Every key in a slot was inserted once; each thread of a killed process may have missed one.
-  const uint64_t missed = 64 * (engine_.segment->attach_ids() + 1) + 1024;
+  constexpr uint64_t kMostIds = uint64_t{1} << 48;  // the number may be anything
+  const uint64_t missed = 64 * std::min<uint64_t>(engine_.segment->attach_ids(), kMostIds) + 1088;
   const uint64_t verified = report_.used - report_.tentative;
   if (verified > missed && verified - missed > inserted) {
     report(make(kCounterLow, cat(verified, " keys in slots, ", inserted, " insertions counted")));
@@ -184,20 +195,16 @@ void Verifier::check_counters() {
 
 absl::StatusOr<VerifyReport> verify(std::string_view name, const VerifyOptions& options,
                                     const std::function<void(const Finding&)>& visit) {
-  shm::Access access;
-  access.read_only = !options.repair;
-  access.owner_uid = options.access.owner_uid;
-  const absl::StatusOr<int64_t> gid = shm::group_id(options.access.group);
-  if (!gid.ok()) return gid.status();
-  access.gid = *gid;
-  auto segment = shm::Segment::attach(name, access);
+  const absl::StatusOr<Clock> clock = internal::clock_for(options.access);
+  if (!clock.ok()) return clock.status();
+  const absl::StatusOr<shm::Access> access = internal::access_for(options.access, !options.repair);
+  if (!access.ok()) return access.status();
+  auto segment = shm::Segment::attach(name, *access);
   if (!segment.ok()) return segment.status();
-  const bool manual =
-      options.access.clock == ClockKind::kManual && options.access.manual_clock_ns != nullptr;
-  internal::Engine engine(*std::move(segment), manual
-                                                   ? Clock::manual(options.access.manual_clock_ns)
-                                                   : Clock::monotonic());
-  return Verifier(engine, options, visit).run();
+  // Not on the stack, which is in a core dump: it holds the hash key.
+  const auto engine = std::allocate_shared<internal::Engine>(
+      shm::UndumpedAllocator<internal::Engine>(), *std::move(segment), *clock);
+  return Verifier(*engine, options, visit).run();
 }
 
 }  // namespace brim

@@ -71,7 +71,6 @@ class Verifier {
       kCell
     } cure = Cure::kNone;
     uint64_t position = 0;  // of the slot or cell to change
-    shm::Slot old = {};     // kSpend: what it holds
     Word word = 0;          // kHeal, kWord: what it shall hold
     uint64_t reach = 0;     // kReach: groups wanted, less one
     uint64_t cell = 0;      // kCell: what it holds
@@ -91,10 +90,13 @@ class Verifier {
   Fault judge_key(uint64_t position, const shm::Slot& slot, const Quota& quota);
   Fault judge_place(uint64_t position, const shm::Slot& slot);
   Fault judge_cells(uint64_t position, const shm::Slot& slot, const Quota& quota);
+  std::vector<uint64_t> virgins_before(const shm::Probe& probe, uint64_t away,
+                                       uint64_t position) const;
   bool cure(uint64_t position, const shm::Slot& slot, const Fault& fault);
+  bool spend_before(uint64_t position, uint64_t id);
   void check_copies();
-  void compare_copies(uint64_t id, std::vector<uint64_t>& positions);
-  void compare_unnamed(uint64_t id, std::vector<uint64_t>& positions);
+  void compare_copies(uint64_t id, const std::vector<uint64_t>& positions);
+  void compare_unnamed(uint64_t id, const std::vector<uint64_t>& positions);
   bool both_there(uint64_t id, uint64_t first, uint64_t later) const;
   void report_copies(uint64_t id, uint64_t first, uint64_t later, bool proven);
   void check_counters();
@@ -119,6 +121,7 @@ class Verifier {
   const VerifyOptions& options_;
   const Visit& visit_;
   VerifyReport report_;
+  bool place_checked_ = false;  // of the slot that check_slots() is at
 };
 
 }  // namespace brim

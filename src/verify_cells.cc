@@ -25,19 +25,30 @@ bool is_dead(const internal::Engine& engine, uint64_t holder) {
   return kill(static_cast<pid_t>(shm::holder_pid(holder)), 0) != 0 && errno == ESRCH;
 }
 
+// By the policy of now, and a clock that is read last: the ttl may have been raised since `quota`
+// was read, and the cell written under that. A policy's ceiling never falls.
+bool impossible(const internal::Engine& engine, uint64_t id, uint8_t algorithm, uint64_t expiry) {
+  Quota latest;
+  if (!read_quota(engine.registry, shm::id_policy(id), shm::id_part(id), latest)) return false;
+  const auto now = static_cast<uint64_t>(std::max<int64_t>(engine.clock.now(), 1));
+  return latest.algorithm == algorithm && expiry > now &&
+         expiry - now > horizon_ns(latest) + kMarginNs;
+}
+
 // The cell was loaded before the slot is here, and the clock is read after both. idle_at is raised
 // before a cell is written, and while the slot is the key's it never falls below a cell in force.
+// A slot that is the same, word and all, was not another key's in between (rule 5 of shm/cells.h).
 CellFault judge_expiry(const internal::Engine& engine, uint64_t position, const shm::Slot& slot,
                        const Quota& quota, uint64_t index, uint64_t expiry) {
-  const shm::Slot current = engine.table.at(position);
-  if (current.id != slot.id || is_tentative(current.word)) return {};
+  if (is_tentative(slot.word) || engine.table.at(position) != slot) return {};
   const auto now = static_cast<uint64_t>(std::max<int64_t>(engine.clock.now(), 1));
   if (expiry <= now + kMarginNs) return {};
-  if (expiry - now > horizon_ns(quota) + kMarginNs) {
+  if (expiry - now > horizon_ns(quota) + kMarginNs &&
+      impossible(engine, slot.id, quota.algorithm, expiry)) {
     return {CellFault::kImpossible, index, expiry, expiry - now};
   }
-  if (expiry <= current.word + kMarginNs) return {};
-  return {CellFault::kBeyondIdle, index, expiry, expiry - current.word};
+  if (expiry <= slot.word + kMarginNs) return {};
+  return {CellFault::kBeyondIdle, index, expiry, expiry - slot.word};
 }
 
 }  // namespace
@@ -72,20 +83,23 @@ CellFault judge_cells_of(const internal::Engine& engine, uint64_t position, cons
 
 // Equals a call that takes the cell, which is free to it, and gives it back at once: rule 1 of
 // shm/cells.h. The new value is read after the old one was judged, so it is not below any time at
-// which the cell was in force.
-bool end_impossible_cell(const internal::Engine& engine, uint64_t position, uint64_t index,
-                         uint64_t value) {
+// which the cell was in force. Judged once more here, in the same order: cell, slot, policy, clock.
+bool end_impossible_cell(const internal::Engine& engine, uint64_t position, const shm::Slot& slot,
+                         uint64_t index, uint64_t value) {
   shm::AtomicCell* const cells = cells_at(engine, position);
   Quota quota;
-  const uint64_t id = engine.table.at(position).id;
-  if (!read_quota(engine.registry, shm::id_policy(id), shm::id_part(id), quota)) return false;
+  if (!read_quota(engine.registry, shm::id_policy(slot.id), shm::id_part(slot.id), quota)) {
+    return false;
+  }
+  const bool lease = quota.algorithm == static_cast<uint8_t>(Algorithm::kConcurrency);
+  const shm::Pair seen =
+      lease ? Atomics::load_pair(cells + index) : shm::Pair{Atomics::load_cell(cells + index), 0};
+  if (seen.low != value || engine.table.at(position) != slot) return false;
+  if (!impossible(engine, slot.id, quota.algorithm, value)) return false;
   const auto now = static_cast<uint64_t>(std::max<int64_t>(engine.clock.now(), 1));
   // Killed here: the impossible cell, or a free one.
-  if (quota.algorithm != static_cast<uint8_t>(Algorithm::kConcurrency)) {
-    return Atomics::cas_cell(cells + index, value, now);
-  }
-  const shm::Pair seen = Atomics::load_pair(cells + index);
-  return seen.low == value && Atomics::cas_pair(cells + index, seen, {now, now});
+  return lease ? Atomics::cas_pair(cells + index, seen, {now, now})
+               : Atomics::cas_cell(cells + index, value, now);
 }
 
 }  // namespace brim

@@ -24,8 +24,9 @@ CellFault judge_cells_of(const internal::Engine& engine, uint64_t position, cons
                          const Quota& quota);
 
 // Frees a cell (of a lease: the pair) that holds the impossible `value`. False if it changed.
-bool end_impossible_cell(const internal::Engine& engine, uint64_t position, uint64_t index,
-                         uint64_t value);
+// REQUIRES: the cell was judged with the slot as `slot`.
+bool end_impossible_cell(const internal::Engine& engine, uint64_t position, const shm::Slot& slot,
+                         uint64_t index, uint64_t value);
 
 }  // namespace brim
 

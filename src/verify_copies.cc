@@ -48,18 +48,19 @@ class MergeRule {
   void refresh() {
     const int64_t now = engine_->clock.now();
     Quota quota;
-    if (read_quota(engine_->registry, shm::id_policy(id_), shm::id_part(id_), quota)) {
-      quota_ = quota;
-    }
+    known_ = read_quota(engine_->registry, shm::id_policy(id_), shm::id_part(id_), quota);
+    if (known_) quota_ = quota;
     now_ = now;
     at_ = instant(quota_, now);
   }
+  // Of a policy that is replaced over and over nothing is known; of none nothing is owed.
   bool idle(Word word) const {
+    if (!known_) return engine_->registry.version(shm::id_policy(id_)) == 0;
     return debt(word, instant(quota_, saturating_add(now_, -kClockSkewNs)), quota_) == 0;
   }
-  bool movable() const { return family(quota_) != Family::kCells; }
+  bool movable() const { return known_ && family(quota_) != Family::kCells; }
   Word healed(Word word) const {
-    return is_garbage(word, quota_, now_) ? healed_word(at_, quota_) : word;
+    return known_ && is_garbage(word, quota_, now_) ? healed_word(at_, quota_) : word;
   }
   Word stricter(Word a, Word b) const { return brim::stricter(a, b, at_, quota_); }
 
@@ -67,6 +68,7 @@ class MergeRule {
   const internal::Engine* engine_;
   uint64_t id_;
   Quota quota_{};
+  bool known_ = false;  // quota_ is the policy's
   int64_t now_ = 0;
   Instant at_{};
 };
@@ -110,58 +112,78 @@ void Verifier::check_copies() {
 }
 
 // A whole name gives the window, and so the order in which callers meet the copies in it. Whose
-// name says that it is another key's does not count.
-void Verifier::compare_copies(uint64_t id, std::vector<uint64_t>& positions) {
+// name says that it is another key's does not count. Two copies with the key's name are proven to
+// be its; one without a name only beside another in its group, see compare_unnamed().
+void Verifier::compare_copies(uint64_t id, const std::vector<uint64_t>& positions) {
   struct Place {
     uint64_t order;
     uint64_t position;
+    bool whole;
+    Hash128 hash;  // of the whole name: two keys of one hash are one key to callers
   };
-  for (size_t i = 0; i < positions.size();) {
-    const Known known = name_of(positions[i], id);
-    if (!known.whole) {
-      ++i;
-      continue;
-    }
-    const shm::Probe probe = engine_.table.probe(known.hash.low);
+  std::vector<Place> left;
+  for (const uint64_t position : positions) {
+    const Known known = name_of(position, id);
+    left.push_back({0, position, known.whole, known.hash});
+  }
+  const auto whole = [](const Place& place) { return place.whole; };
+  // Each round ends one name, with all that have it.
+  for (auto at = left.begin();
+       (at = std::find_if(left.begin(), left.end(), whole)) != left.end();) {
+    const Hash128 hash = at->hash;
+    const shm::Probe probe = engine_.table.probe(hash.low);
     const uint64_t in_use = engine_.table.groups_in_use();
     std::vector<Place> same;
-    std::vector<uint64_t> rest;
-    for (size_t n = 0; n < positions.size(); ++n) {
-      const uint64_t away = distance(probe, positions[n]);
-      const Known other = n == i ? known : name_of(positions[n], id);
-      const bool another = other.whole && other.text != known.text;
-      if (away >= in_use || another) {
-        if (n != i) rest.push_back(positions[n]);
-        continue;
+    std::vector<Place> rest;
+    for (Place place : left) {
+      const bool own = place.whole && place.hash.low == hash.low && place.hash.high == hash.high;
+      const uint64_t away = place.whole && !own ? kNowhere : distance(probe, place.position);
+      place.order = away * shm::kSlotsPerGroup + place.position % shm::kSlotsPerGroup;
+      if (away < in_use) {
+        same.push_back(place);
+      } else if (!own) {
+        rest.push_back(place);
       }
-      same.push_back(
-          {away * shm::kSlotsPerGroup + positions[n] % shm::kSlotsPerGroup, positions[n]});
     }
     std::sort(same.begin(), same.end(),
               [](const Place& a, const Place& b) { return a.order < b.order; });
-    for (size_t n = 1; n < same.size(); ++n) {
-      report_copies(id, same[0].position, same[n].position, true);
+    const auto first = std::find_if(same.begin(), same.end(), whole);
+    if (first == same.end()) {  // callers of the key find none of its own
+      rest.insert(rest.end(), same.begin(), same.end());
+      same.clear();
     }
-    positions = std::move(rest);
-    i = 0;
+    std::vector<uint64_t> others;
+    for (auto place = same.begin(); place != same.end(); ++place) {
+      if (place > first && place->whole) {
+        report_copies(id, first->position, place->position, true);
+      } else {
+        others.push_back(place->position);
+      }
+    }
+    compare_unnamed(id, others);
+    left = std::move(rest);
   }
-  compare_unnamed(id, positions);
+  std::vector<uint64_t> unnamed;
+  for (const Place& place : left) unnamed.push_back(place.position);
+  std::sort(unnamed.begin(), unnamed.end());
+  compare_unnamed(id, unnamed);
 }
 
 // Two copies in one group: whichever key's window has the group has both, so they break I1, and
 // callers meet the lower one first. Otherwise nobody knows whether they share a window. By chance
-// two of n keys have one id with probability n^2 / 2^50 per policy.
-void Verifier::compare_unnamed(uint64_t id, std::vector<uint64_t>& positions) {
-  for (size_t i = 1; i < positions.size(); ++i) {
-    const uint64_t group = positions[i] / shm::kSlotsPerGroup;
-    size_t first = i;
-    while (first > 0 && positions[first - 1] / shm::kSlotsPerGroup == group) --first;
-    if (first != i) {
-      report_copies(id, positions[first], positions[i], true);
+// two of n keys have one id with probability n^2 / 2^50 per policy. The copies of a group follow
+// each other in `positions`.
+void Verifier::compare_unnamed(uint64_t id, const std::vector<uint64_t>& positions) {
+  std::vector<uint64_t> heads;  // the first of each group
+  for (const uint64_t position : positions) {
+    if (!heads.empty() && heads.back() / shm::kSlotsPerGroup == position / shm::kSlotsPerGroup) {
+      report_copies(id, heads.back(), position, true);
     } else {
-      report_copies(id, positions[0], positions[i], false);
+      heads.push_back(position);
     }
   }
+  // Last, as a repair may free the first of the two.
+  for (size_t i = 1; i < heads.size(); ++i) report_copies(id, heads[0], heads[i], false);
 }
 
 // Looks at the two slots in turn, many times, a few nanoseconds apart. If a slot holds the copy at

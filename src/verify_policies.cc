@@ -45,6 +45,11 @@ constexpr FindingKind kOverrideInterrupted = {
     Severity::kNote, "override_interrupted",
     "a writer was killed at it; the next change and --repair put it in order"};
 
+constexpr FindingKind kOverridesNotChecked = {
+    Severity::kWarning, "overrides_not_checked",
+    "something may be wrong with them, or a change was under way; run it again when nobody holds "
+    "the lock"};
+
 // The flags that depend on the record's other words: not compared.
 constexpr uint16_t kDerivedFlags = kExtended | kWarped | kScaled;
 
@@ -221,14 +226,15 @@ void Verifier::check_overrides() {
   bool count_low = false;
   if (override_faults(count_low).empty()) return;
   const auto lock = engine_.registry.lock();
-  if (!lock.held()) return;
+  if (!lock.held()) {
+    report(make(kOverridesNotChecked, "overrides not checked: lock held"));
+    return;
+  }
   std::vector<Finding> faults = override_faults(count_low);
   const bool interrupted = engine_.overrides.changing();
   if (options_.repair && (count_low || interrupted)) {
-    const shm::Section* const section = engine_.segment->section(shm::SectionType::kOverrides);
     // Killed here: the mark stays, and the next writer counts again.
-    shm::OverrideWriter writer(engine_.segment->overrides(), section->count);
-    writer.finish_interrupted();
+    override_writer(engine_).finish_interrupted();
   }
   for (Finding& finding : faults) {
     finding.repaired = options_.repair && (finding.name == kOverrideCount.name ||

@@ -46,8 +46,9 @@ constexpr FindingKind kDeadLease = {
     Severity::kNote, "dead_lease",
     "its holder is gone: it ends when it expires, or when a caller finds no other room"};
 
-// Looks at one slot, each after a repair or a change by somebody else.
-constexpr int kMaxLooks = 16;
+// Looks at one slot, each after a repair or a change by somebody else. Each cell of it may need
+// one.
+constexpr int kMaxLooks = 16 + static_cast<int>(shm::kMaxCells);
 
 }  // namespace
 
@@ -56,16 +57,17 @@ void Verifier::check_slots() {
   for (uint64_t i = 0; i < report_.slots; ++i) {
     const shm::Slot slot = engine_.table.at(i);
     if (slot.id == shm::kVirginId && slot.word == kEmptyWord) continue;
-    if (slot.id > shm::kFreeId) {
-      ++report_.used;
-      if (is_tentative(slot.word)) ++report_.tentative;
-      if (name_of(i, slot.id).whole) ++report_.checked;
-    }
+    place_checked_ = false;
     check_slot(i);
+    if (slot.id <= shm::kFreeId) continue;
+    ++report_.used;
+    if (is_tentative(slot.word)) ++report_.tentative;
+    if (place_checked_) ++report_.checked;
   }
 }
 
-// A finding needs two looks that agree, with the policy and the clock read anew after each.
+// A finding needs two looks that agree, with the policy and the clock read anew after each. What is
+// still wrong after the last look is reported as it is: an error must not end in silence.
 void Verifier::check_slot(uint64_t position) {
   for (int look = 0; look < kMaxLooks; ++look) {
     const shm::Slot slot = engine_.table.at(position);
@@ -82,6 +84,10 @@ void Verifier::check_slot(uint64_t position) {
     finding.repaired = true;
     report(finding);
   }
+  const shm::Slot slot = engine_.table.at(position);
+  if (judge(position, slot).kind == nullptr) return;
+  const Fault fault = judge(position, slot);
+  if (fault.kind != nullptr) report(about_slot(*fault.kind, position, slot.id, fault.value));
 }
 
 Verifier::Fault Verifier::judge(uint64_t position, const shm::Slot& slot) {
@@ -90,7 +96,7 @@ Verifier::Fault Verifier::judge(uint64_t position, const shm::Slot& slot) {
     if (slot.word == kEmptyWord) return {};
     const bool virgin = slot.id == shm::kVirginId;
     return {&kMalformedSlot, cat(virgin ? "virgin" : "free", ", word ", hex(slot.word, 16)),
-            virgin ? Cure::kSpend : Cure::kFree, position, slot};
+            virgin ? Cure::kSpend : Cure::kFree, position};
   }
   const uint16_t number = shm::id_policy(slot.id);
   if ((slot.id & shm::kFingerprintMask) <= shm::kFreeId) {
@@ -123,11 +129,8 @@ Verifier::Fault Verifier::judge_key(uint64_t position, const shm::Slot& slot, co
     if (read_part(slot.id, latest) && is_garbage(slot.word, latest, later)) {
       const Word healed = healed_word(instant(latest, later), latest);
       return {family(latest) == Family::kCounter ? &kWrappedCounter : &kImpossibleWord,
-              cat("word ", hex(slot.word, 16), ", at most ", hex(healed, 16)),
-              Cure::kHeal,
-              position,
-              slot,
-              healed};
+              cat("word ", hex(slot.word, 16), ", at most ", hex(healed, 16)), Cure::kHeal,
+              position, healed};
     }
   }
   Fault fault = judge_place(position, slot);
@@ -143,6 +146,7 @@ Verifier::Fault Verifier::judge_place(uint64_t position, const shm::Slot& slot) 
   using Cure = Fault::Cure;
   const Known known = name_of(position, slot.id);
   if (!known.whole) return {};
+  place_checked_ = true;
   const shm::Probe probe = engine_.table.probe(known.hash.low);
   const uint64_t away = distance(probe, position);
   if (away == kNowhere) return {&kUnreachable, "outside the key's window", Cure::kFree, position};
@@ -153,17 +157,39 @@ Verifier::Fault Verifier::judge_place(uint64_t position, const shm::Slot& slot) 
     fault.reach = away;
     return fault;
   }
+  const std::vector<uint64_t> unused = virgins_before(probe, away, position);
+  if (unused.empty()) return {};
+  const std::string more = unused.size() == 1 ? "" : cat(" and ", unused.size() - 1, " more");
+  return {&kUnreachable, cat("behind the unused slot ", unused[0], more), Cure::kSpend, position};
+}
+
+// The virgin slots that callers meet before `position`, `away` groups from home: at most a window.
+std::vector<uint64_t> Verifier::virgins_before(const shm::Probe& probe, uint64_t away,
+                                               uint64_t position) const {
+  std::vector<uint64_t> found;
   const uint64_t groups = engine_.segment->header().group_count;
   uint64_t group = probe.home;
   for (uint64_t n = 0; n <= away; ++n, group = (group + probe.stride) % groups) {
     for (uint64_t i = group * shm::kSlotsPerGroup; i < (group + 1) * shm::kSlotsPerGroup; ++i) {
-      if (i == position) return {};
-      const shm::Slot before = engine_.table.at(i);
-      if (before.id != shm::kVirginId) continue;
-      return {&kUnreachable, cat("behind the unused slot ", i), Cure::kSpend, i, before};
+      if (i == position) return found;
+      if (engine_.table.at(i).id == shm::kVirginId) found.push_back(i);
     }
   }
-  return {};
+  return found;
+}
+
+// All of them at once: the copy is reachable only behind the last.
+bool Verifier::spend_before(uint64_t position, uint64_t id) {
+  const Known known = name_of(position, id);
+  if (!known.whole) return false;
+  const shm::Probe probe = engine_.table.probe(known.hash.low);
+  const uint64_t away = distance(probe, position);
+  if (away == kNowhere) return false;
+  for (const uint64_t i : virgins_before(probe, away, position)) {
+    // A lost race: a claim took it.
+    shm::spend<shm::HardwareAtomics>(slot_at(i), engine_.table.at(i));
+  }
+  return true;
 }
 
 Verifier::Fault Verifier::judge_cells(uint64_t position, const shm::Slot& slot,
@@ -192,7 +218,7 @@ Verifier::Fault Verifier::judge_cells(uint64_t position, const shm::Slot& slot,
   return {};
 }
 
-// Each is one compare-and-swap of what was judged; see shm/repair.h for why each is safe.
+// Each change is one compare-and-swap of what was judged; see shm/repair.h for why each is safe.
 bool Verifier::cure(uint64_t position, const shm::Slot& slot, const Fault& fault) {
   using Atomics = shm::HardwareAtomics;
   switch (fault.cure) {
@@ -200,11 +226,12 @@ bool Verifier::cure(uint64_t position, const shm::Slot& slot, const Fault& fault
       return false;
     case Fault::Cure::kFree:
       if (!shm::free_slot<Atomics>(slot_at(position), slot)) return false;
-      count(is_tentative(slot.word) && fault.kind == &kDeadTentative ? shm::Event::kDropped
-                                                                     : shm::Event::kDuplicate);
+      if (fault.kind == &kDeadTentative) count(shm::Event::kDropped);
+      if (fault.kind == &kUnreachable) count(shm::Event::kDuplicate);
       return true;
     case Fault::Cure::kSpend:
-      return shm::spend<Atomics>(slot_at(fault.position), fault.old);
+      if (slot.id == shm::kVirginId) return shm::spend<Atomics>(slot_at(position), slot);
+      return spend_before(position, slot.id);
     case Fault::Cure::kHeal:
       if (!shm::replace_word<Atomics>(slot_at(position), slot, fault.word)) return false;
       count(shm::Event::kHealed);
@@ -213,13 +240,15 @@ bool Verifier::cure(uint64_t position, const shm::Slot& slot, const Fault& fault
       return shm::replace_word<Atomics>(slot_at(position), slot, fault.word);
     case Fault::Cure::kReach:
       // As a claim would. A longer window never hides a key.
-      while (engine_.table.groups_in_use() <= fault.reach) {
-        Atomics::raise_reach(&engine_.segment->shared()->reach, engine_.table.groups_in_use() - 1);
+      for (uint32_t n = 0; n < shm::kMaxProbeLimit; ++n) {
+        const uint64_t in_use = engine_.table.groups_in_use();
+        if (in_use > fault.reach) return true;
+        Atomics::raise_reach(&engine_.segment->shared()->reach, in_use - 1);
         count(shm::Event::kReachRaised);
       }
-      return true;
+      return engine_.table.groups_in_use() > fault.reach;
     case Fault::Cure::kCell:
-      return end_impossible_cell(engine_, position, fault.position, fault.cell);
+      return end_impossible_cell(engine_, position, slot, fault.position, fault.cell);
   }
   return false;
 }

@@ -79,7 +79,12 @@ absl::Status take_access(const CreateArgs& args, Options& options) {
   if (!args.mode.has_value()) return absl::OkStatus();
   for (const auto& [text, mode] : {std::pair("600", 0600u), {"640", 0640u}, {"660", 0660u}}) {
     options.mode = mode;
-    if (*args.mode == text || *args.mode == join("0", text)) return absl::OkStatus();
+    if (*args.mode != text && *args.mode != join("0", text)) continue;
+    if ((mode & 0070) == 0 || !args.group.empty()) return absl::OkStatus();
+    return bad_option(
+        "--mode", *args.mode,
+        "--group too, to name the group that shares the segment: no process writes to "
+        "a segment of a group that it was not told to trust");
   }
   return bad_option("--mode", *args.mode,
                     "0600, or 0660 with --group: others must not read the hash key");

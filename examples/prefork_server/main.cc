@@ -38,6 +38,7 @@ constexpr char kUsage[] =
     "  --port P            on 127.0.0.1; 0 takes a free one (0)\n"
     "  --key addr          count by client address (this is the default)\n"
     "  --key header:NAME   count by a request header, for example header:X-API-Key\n"
+    "  --group GROUP       the group that the segment was made for (brim create --group)\n"
     "Prints 'listening on 127.0.0.1:PORT' when all workers serve. SIGTERM or SIGINT ends it.\n";
 
 struct Settings {
@@ -84,19 +85,20 @@ bool read_option(int option, std::string_view value, Settings& settings) {
       return read_number(value, settings.port);
     case 'k':
       return read_key(value, settings.worker);
+    case 'g':
+      settings.worker.group = value;
+      return !value.empty();
     default:
       return false;
   }
 }
 
 std::optional<Settings> read_options(int argc, char** argv) {
-  const option options[] = {{"segment", required_argument, nullptr, 's'},
-                            {"policy", required_argument, nullptr, 'p'},
-                            {"workers", required_argument, nullptr, 'w'},
-                            {"port", required_argument, nullptr, 'P'},
-                            {"key", required_argument, nullptr, 'k'},
-                            {"help", no_argument, nullptr, 'h'},
-                            {nullptr, 0, nullptr, 0}};
+  const option options[] = {
+      {"segment", required_argument, nullptr, 's'}, {"policy", required_argument, nullptr, 'p'},
+      {"workers", required_argument, nullptr, 'w'}, {"port", required_argument, nullptr, 'P'},
+      {"key", required_argument, nullptr, 'k'},     {"group", required_argument, nullptr, 'g'},
+      {"help", no_argument, nullptr, 'h'},          {nullptr, 0, nullptr, 0}};
   Settings settings;
   int index = 0;
   // NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread

@@ -140,8 +140,10 @@ void on_stop(evutil_socket_t, short, void* context) {
 
 int run_worker(const WorkerConfig& config, const std::function<void()>& ready) {
   // Attach the segment that all workers share; the first one to come creates it.
-  auto limiter =
-      brim::Limiter::open(config.segment, {.policies = {{config.policy_name, config.policy_text}}});
+  brim::Options options{.policies = {{config.policy_name, config.policy_text}}};
+  options.group = config.group;
+  if (!config.group.empty()) options.mode = 0660;
+  auto limiter = brim::Limiter::open(config.segment, options);
   if (!limiter.ok()) {
     std::fprintf(stderr, "worker %d: can not open the limiter: %s\n", getpid(),
                  limiter.status().ToString().c_str());

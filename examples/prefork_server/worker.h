@@ -14,6 +14,7 @@ struct WorkerConfig {
   std::string policy_name;
   std::string policy_text;
   std::string key_header;  // requests are counted by this header's value; by address if empty
+  std::string group;       // of the segment, if a group shares it
   int listen_fd = -1;      // bound, listening, non-blocking
 };
 

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Of two words of one key the one that admits less, or one made of both: at no time from now on
 // does it admit more than either, and once it is idle both are. Both must be plausible.
+//
+// Not exact: a sliding counter's word whose window has not begun by this clock. What the other word
+// counted in the window before its own is dropped, as that later window weighs it no more; until it
+// begins, by the skew of two clocks at most, the other word alone may have admitted less. And a
+// word further ahead than that stands alone.
 #ifndef BRIM_SRC_ALGO_STRICTER_H_
 #define BRIM_SRC_ALGO_STRICTER_H_
 
@@ -40,11 +45,11 @@ constexpr Word stricter_ban(Word a, Word b, const Instant& at, const Quota& quot
   if (ban::is_idle(b, at.now_ns, quota)) return a;
   ban::State one = ban::unpack(a);
   const ban::State two = ban::unpack(b);
-  const bool bars[2] = {ban::barred_for(a, at.now_ns, quota) != 0,
-                        ban::barred_for(b, at.now_ns, quota) != 0};
-  one.barred = bars[0] || bars[1];
-  // A ban is not made longer by refusals that add up beside it.
-  one.end = bars[0] == bars[1] ? std::max(one.end, two.end) : bars[0] ? one.end : two.end;
+  one.barred =
+      ban::barred_for(a, at.now_ns, quota) != 0 || ban::barred_for(b, at.now_ns, quota) != 0;
+  // A ban lasts until refusals that add up beside it are void too, at most one period longer: if it
+  // ended before, the key would be idle while the other word still counts.
+  one.end = std::max(one.end, two.end);
   one.level = std::max(one.level, two.level);
   one.refusals = std::max(one.refusals, two.refusals);
   return ban::pack(one);

@@ -23,7 +23,7 @@ LAYERS = [  # first match wins
     (0, r'include/brim/(address|decision|policy|policy_report)\.h'),
     (1, r'src/(hash\.h|algo/[^/]+)'),
     (2, r'shm/[^/]+'),
-    (3, r'src/(limiter|decide|booking|lease|change|inspect|address|compile|overrides)\.cc'),
+    (3, r'src/(engine|limiter|decide|booking|lease|change|inspect|address|compile|overrides)\.cc'),
     (3, r'src/(parts(_\w+)?|policy(_\w+)?|verify(_\w+)?|worst_case)\.cc'),
     (3, r'src/(engine|call|cell_context|compile|make_rate|overrides|parts)\.h'),
     (3, r'src/(policy_\w+|verify(_\w+)?|worst_case)\.h'),

@@ -2,6 +2,7 @@
 """Goal: every command does what its help says, with its exit code. Method: the real binary on
 real segments, its output read by a parser rather than compared as text."""
 import csv
+import grp
 import io
 import json
 import os
@@ -26,13 +27,20 @@ class Create(BrimTest):
 
     def test_options_reach_the_segment(self):
         name = self.name()
+        group = grp.getgrgid(os.getegid()).gr_name
         self.good('create', '--policy', 'p=1/s', name, '--capacity', '100', '--name-bytes', '0',
                   '--max-policies', '3', '--hash', 'xxh3', '--on-full', 'deny', '--mode', '0660',
-                  '--probe-limit', '7', '--huge-pages')
+                  '--group', group, '--probe-limit', '7', '--huge-pages')
         info = json.loads(self.good('info', name, '--format', 'json').out)
         for field, value in {'capacity': 100, 'name_bytes': 0, 'max_policies': 3, 'hash': 'xxh3',
                              'on_full': 'deny', 'mode': '0660', 'probe_limit': 7}.items():
             self.assertEqual(info[field], value, field)
+
+    def test_mode_for_a_group_names_the_group(self):
+        for mode in '0660', '660', '0640':
+            name = self.name()
+            self.bad(USAGE, ['--mode', 'name the group'], 'create', name, '--mode', mode)
+            self.assertFalse(os.path.exists('/dev/shm/' + name))
 
     def test_taken_name_is_a_failure_and_if_missing_is_not(self):
         name = self.create('--capacity', '64')

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -224,6 +225,35 @@ TEST(CellsLog, ResetGivesAllBack) {
   EXPECT_EQ(log.reset().given, 8u);
   EXPECT_EQ(log.peek(0).reset_at_ns, place.time());
   EXPECT_TRUE(log.acquire(8).admitted);
+}
+
+struct RacingPlace : Place {
+  void retry(uint32_t) {}
+};
+struct RacingAtomics : HardwareCellAtomics {
+  static inline std::function<void()> before_next_change;
+  static bool cas_cell(AtomicCell* cell, uint64_t expected, uint64_t desired) noexcept {
+    if (before_next_change) std::exchange(before_next_change, nullptr)();
+    return HardwareCellAtomics::cas_cell(cell, expected, desired);
+  }
+};
+
+// Goal: a reset that lost a race looks again, but leaves what was taken after it began.
+// Method: another call refunds a permit and takes two others right before its first change.
+TEST(CellsLog, ResetLeavesWhatIsTakenMeanwhile) {
+  RacingPlace place;
+  const LogRule rule{8, 100};
+  Log<RacingAtomics, RacingPlace> log(place.cells, 8, rule, place);
+  ASSERT_TRUE(log.acquire(4).admitted);
+  RacingAtomics::before_next_change = [&] {
+    place.cells[0].value = place.time();
+    place.clock += 10;
+    Log<HardwareCellAtomics, RacingPlace> other(place.cells, 8, rule, place);
+    EXPECT_TRUE(other.acquire(2).admitted);
+  };
+  EXPECT_EQ(log.reset().given, 3u);
+  EXPECT_EQ(log.peek(0).live, 2u);
+  EXPECT_EQ(log.reset().given, 2u);
 }
 
 TEST(CellsLease, HolderKeepsItsParts) {

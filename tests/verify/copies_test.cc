@@ -42,7 +42,9 @@ TEST(Stricter, AdmitsNoMoreThanEither) {
   }
 }
 
-TEST(Stricter, BansBarAsLongAsTheLongerOne) {
+// Goal: a ban that stands for two bars whenever either does, is idle only when both are, and
+//   further refusals bar it no later and no shorter than either.
+TEST(Stricter, BansBarAsLongAsEither) {
   Quota quota{};
   quota.algorithm = kBanAlgorithm;
   quota.limit = 3;
@@ -61,8 +63,19 @@ TEST(Stricter, BansBarAsLongAsTheLongerOne) {
     }
     const Word both = stricter(words[0], words[1], instant(quota, now), quota);
     EXPECT_TRUE(plausible(both, instant(quota, now), quota));
-    EXPECT_EQ(ban::barred_for(both, now, quota), std::max(ban::barred_for(words[0], now, quota),
-                                                          ban::barred_for(words[1], now, quota)));
+    for (int later = 0; later < 20; ++later, now += static_cast<int64_t>(random() % 40) * kSecond) {
+      for (const Word word : words) {
+        EXPECT_GE(ban::barred_for(both, now, quota), ban::barred_for(word, now, quota));
+        EXPECT_TRUE(!ban::is_idle(both, now, quota) || ban::is_idle(word, now, quota));
+        if (ban::barred_for(both, now, quota) != 0) continue;
+        Word refused[2] = {both, word};  // while barred nothing adds up
+        for (uint64_t refusals = 0; refusals < quota.limit; ++refusals) {
+          for (Word& one : refused) one = ban::refused_word(one, now, quota);
+          EXPECT_GE(ban::barred_for(refused[0], now, quota),
+                    ban::barred_for(refused[1], now, quota));
+        }
+      }
+    }
   }
 }
 
@@ -162,6 +175,33 @@ TEST_F(F29, WithoutNames) {
   expect_repair("suspect_copy");
   EXPECT_EQ(raw_->get(4).id, id("key"));
   EXPECT_EQ(raw_->get(13).id, shm::kFreeId);
+}
+
+// Goal: a copy whose name is not known is proven to be the key's only in one group with another.
+TEST_F(F29, NamedAndUnnamed) {
+  open(8, {{"p", "10/s burst 3"}}, 2);
+  const std::vector<uint64_t> window = raw_->window("key");
+  set_reach(1);
+  for (const size_t unnamed : {6u, 0u}) {
+    all_free();
+    for (uint64_t i = 0; i < raw_->slots(); ++i) {
+      *segment().name_entry(i) = {};
+    }
+    plant(window[unnamed == 0 ? 5 : 1], id("key"), word_after(2), "key");
+    raw_->set(window[unnamed], {id("key"), word_after(3)});
+    expect_kept("suspect_copy");
+    EXPECT_EQ(run().report.errors, 0u);
+    raw_->set(window[unnamed + 1], {id("key"), word_after(1)});
+    Findings found = run();
+    EXPECT_EQ(found.count("duplicate"), 1u) << found.all();
+    EXPECT_EQ(found.count("suspect_copy"), 1u) << found.all();
+    EXPECT_EQ(found.find("duplicate")->slot, window[unnamed + 1]);
+  }
+  all_free();
+  plant(window[0], id("key"), word_after(2), "key");
+  raw_->set(window[1], {id("key"), word_after(3)});
+  *segment().name_entry(window[1]) = {};
+  expect_repair("duplicate");
 }
 
 // Goal: little memory means more passes, not fewer findings.

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Damage of policies, overrides, header, attachments, counters and file.
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
+#include "brim/inspect.h"
 #include "tests/unit/random_policy.h"
 #include "tests/verify/support.h"
 
@@ -155,6 +158,18 @@ TEST_F(VerifyOverrides, InterruptedChange) {
   expect_repair("override_interrupted");
 }
 
+// Goal: findings that could not be confirmed, as somebody holds the lock, are not dropped.
+TEST_F(VerifyOverrides, LockHeldBySomebodyElse) {
+  set({9, 0, 1});
+  const int other = ::open(("/dev/shm/" + name_.str()).c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(flock(other, LOCK_EX | LOCK_NB), 0);
+  const Findings found = run(true);
+  close(other);
+  EXPECT_EQ(found.names, std::vector<std::string>{"overrides_not_checked"}) << found.all();
+  EXPECT_EQ(found.report.warnings_remaining, 1u);
+  expect_kept("override_malformed");
+}
+
 TEST_F(VerifyOverrides, PolicyThatDoesNotLook) {
   const shm::PolicyRecord& record = segment().policies()[0];
   auto& words = const_cast<shm::PolicyRecord&>(record).copy[record.version.load() & 1].words;
@@ -210,6 +225,17 @@ TEST_F(VerifyTest, FileChangedUnderTheName) {
   EXPECT_TRUE(report.ok());
   EXPECT_EQ(names, (std::vector<std::string>{"dead_tentative", "name_lost"}));
   EXPECT_TRUE(absl::IsNotFound(verify(name_.str(), options, nullptr).status()));
+}
+
+TEST_F(VerifyTest, ManualClockWithoutAClock) {
+  open(64, {{"p", "10/s burst 3"}});
+  VerifyOptions options;
+  options.access.clock = ClockKind::kManual;
+  for (const absl::Status& status : {verify(name_.str(), options, nullptr).status(),
+                                     Inspector::attach(name_.str(), options.access).status(),
+                                     Limiter::attach(name_.str(), options.access).status()}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  }
 }
 
 TEST_F(VerifyTest, Counters) {

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "shm/leases.h"
+#include "src/verify_cells.h"
 #include "tests/verify/support.h"
 
 namespace brim::test {
@@ -48,6 +49,7 @@ TEST_F(VerifyTest, IdsOfNoKeyPolicyOrPart) {
   raw_->set(3, {shm::make_id(0, 12345, 3), full()});
   expect_repair("undefined_part");
   EXPECT_EQ(raw_->get(3).id, shm::kFreeId);
+  EXPECT_EQ(raw_->sum(shm::Event::kDuplicate), 0u) << "none of them was a copy";
 }
 
 // Goal: F27 seen from outside: an old tentative is a note, a young one nothing.
@@ -108,6 +110,19 @@ TEST_F(VerifyTest, UnreachableBehindAVirginSlot) {
   EXPECT_EQ(found.findings[0].slot, window[6]);
   EXPECT_EQ(policy().peek("key").remaining, 0u);
   EXPECT_EQ(raw_->get(window[2]), (shm::Slot{shm::kFreeId, 0}));
+}
+
+// Goal: however many unused slots lie before a copy, one finding says so and one repair mends it.
+TEST_F(VerifyTest, UnreachableBehindManyVirginSlots) {
+  open(64, {{"p", "10/s burst 3"}});
+  const std::vector<uint64_t> window = raw_->window("key");
+  all_free();
+  set_reach(window.size() / shm::kSlotsPerGroup - 1);
+  for (size_t i = 0; i < 40; ++i) raw_->set(window[i], {});
+  plant(window[40], id("key"), full(), "key");
+  EXPECT_EQ(policy().peek("key").remaining, 3u);
+  expect_repair("unreachable");
+  EXPECT_EQ(policy().peek("key").remaining, 0u);
 }
 
 TEST_F(VerifyTest, UnreachableBeyondReach) {
@@ -185,6 +200,28 @@ TEST_F(VerifyCells, ImpossibleCell) {
   expect_repair("impossible_cell");
   EXPECT_TRUE(policy("l").acquire_lease("key"));
   EXPECT_FALSE(policy("l").acquire_lease("key"));
+}
+
+// Goal: a lease in force is not taken for impossible by a policy that was read before its ttl was
+//   raised, nor by a slot that changed since.
+TEST_F(VerifyCells, CellsAreJudgedByThePolicyOfNow) {
+  open(64, {{"l", "concurrency 2 ttl 1m"}});
+  const Quota before = raw_->quota(0);
+  ASSERT_TRUE(limiter_.change("l", "concurrency 2 ttl 1h").ok());
+  ASSERT_TRUE(policy("l").acquire_lease("key"));
+  const uint64_t at = raw_->find(0, "key");
+  const internal::Engine& engine = raw_->engine();
+  const shm::Slot slot = raw_->get(at);
+  EXPECT_EQ(judge_cells_of(engine, at, slot, before).kind, CellFault::kNone);
+  const uint64_t lease = cells(at)[0].value;
+  EXPECT_FALSE(end_impossible_cell(engine, at, slot, 0, lease));
+  EXPECT_EQ(cells(at)[0].value, lease);
+  const uint64_t far = cells(at)[0].value = static_cast<uint64_t>(now() + 7200 * kSecond);
+  EXPECT_EQ(judge_cells_of(engine, at, slot, before).kind, CellFault::kImpossible);
+  raw_->set(at, {slot.id, slot.word + 1});
+  EXPECT_EQ(judge_cells_of(engine, at, slot, before).kind, CellFault::kNone);
+  EXPECT_FALSE(end_impossible_cell(engine, at, slot, 0, far));
+  EXPECT_TRUE(end_impossible_cell(engine, at, raw_->get(at), 0, far));
 }
 
 TEST_F(VerifyCells, DeadLeaseIsANote) {
