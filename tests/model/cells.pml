@@ -214,7 +214,9 @@ inline tell_all() {
   do
   :: y < N ->
      if
-     :: looks[y] && !lacked[y] -> count_live(key[y], now[y]); lacked[y] = (b + cost[y] > LIMIT_OF(y))
+     :: looks[y] && !lacked[y] ->
+        count_live(key[y], now[y]);
+        lacked[y] = (b + cost[y] > LIMIT_OF(y))
      :: else
      fi;
      y++
@@ -783,7 +785,12 @@ proctype lease_caller(byte me) {
 end:
   do
   :: d_step { pc == CALL && (lunit == NONE || lends <= t) && ends[me] <= t ->
-       FORGET_LEASE; ends[me] = 0; key[me] = LEASEKEY; cost[me] = 1; most[me] = LEAST(limit, PAIRS); pc = FIND;
+       FORGET_LEASE;
+       ends[me] = 0;
+       key[me] = LEASEKEY;
+       cost[me] = 1;
+       most[me] = LEAST(limit, PAIRS);
+       pc = FIND;
        if
        :: MUT == M_OLDCLOCK -> now[me] = t
        :: else
@@ -886,7 +893,7 @@ end:
           assert(b <= most[me]);
           lowered = lowered || most[me] < MOST;
 #if L == 1 && KILL == 0
-          /* The fence grows; a call that was stopped may get a lease that is over, and an old fence. */
+          /* The fence grows; a call that was stopped may get an old one, and a lease that is over. */
           assert(lfence > lastfence || lends <= t);
           lastfence = (lfence > lastfence -> lfence : lastfence);
 #endif

@@ -29,7 +29,7 @@
 #define CALLS 0         /* of each; 0: without end */
 #endif
 #ifndef SOLO
-#define SOLO 0          /* so many calls of caller 0, each for one rate alone, as by another policy */
+#define SOLO 0          /* so many calls of caller 0, each for one rate alone, as another policy's */
 #endif
 #ifndef PARTS
 #define PARTS 2         /* rates */
@@ -59,7 +59,7 @@
 #define MAXT 2          /* the clock stops here */
 #endif
 #ifndef UNIQUE
-#define UNIQUE 1        /* 1: a bucket's word does not come back to what it was while an undo waits */
+#define UNIQUE 1        /* 1: while an undo waits its word does not change and come back */
 #endif
 #ifndef MUT
 #define MUT 0           /* 0: the protocol. Weakened variants, each of which must fail: */
@@ -344,7 +344,8 @@ proctype caller(byte me) {
        :: else
        fi;
        if
-       :: (word[PART(i)] == seen && (same[me] || !UNIQUE || IS_WINDOW(PART(i)))) || MUT == M_RESTORE ->
+       :: MUT == M_RESTORE ||
+          (word[PART(i)] == seen && (same[me] || !UNIQUE || IS_WINDOW(PART(i)))) ->
           if
           :: a == seen -> REACHED(P_FLOWED)
           :: else -> REACHED(P_UNDONE)

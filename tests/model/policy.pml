@@ -21,8 +21,8 @@
  * Assumption PROMPT: a writer reads the clock and publishes within one tick. Without it (x_stopped)
  * the new slope holds from the reading on, also for the time until it was published.
  *
- * The slot's insertion is slot.pml's: it succeeds only if the clock was read after the slot was last
- * taken from the key.
+ * The slot's insertion is slot.pml's: it succeeds only if the clock was read after the slot was
+ * last taken from the key.
  *
  * Units: a permit costs C units. Slopes are 1 or 2 units a tick. Skew is none.
  */
@@ -113,8 +113,8 @@ byte ready;             /* writers between their clock reading and their store: 
 #define INDEX(v) (MUT == M_ONECOPY -> 0 : (v) & 1)
 #define START    (MUT == M_POLICYFIRST -> 2 : 1)
 /* Unused variables are zero, so that equal situations are equal states. */
-#define FORGET   n = 0; at = 0; q_t0 = 0; q_v0 = 0; q_slope = 0; of0 = 0; of1 = 0; of2 = 0; mine = 0; took = 0; \
-                 v = 0; used = 0; seen = 0
+#define FORGET   n = 0; at = 0; q_t0 = 0; q_v0 = 0; q_slope = 0; of0 = 0; of1 = 0; of2 = 0; \
+                 mine = 0; took = 0; v = 0; used = 0; seen = 0
 #define END_CALL FORGET; pc = 0
 #define LATER(u, v) ((u) > (v) -> (u) : (v))
 

@@ -160,7 +160,7 @@ slot_large() {
   explore safe p_n3ever    -DN=3 -DMAXT=1 -DFILLED=0
 }
 
-events() {  # NAME-FLAGS: LIST of events, then the flags with which each is reached
+events() {  # LIST FLAG...: the events of a list, reached with these flags
   local event
   for event in $1; do explore safe "t_event$event" -DPROBE="$event" "${@:2}"; done
 }
@@ -178,7 +178,6 @@ cells_weakened() {
   explore safe x_reap      -DMUT=10 -DLOGS=1 -DLEASES=2 -DKILL=1 -DP=1 -DMAXT=2
   explore safe x_once      -DMUT=11 -DLOGS=0 -DLEASES=3 -DD=4 -DL=2 -DMAXT=1
   explore safe x_release   -DMUT=12 -DLOGS=2 -DLEASES=1 -DP=1 -DMAXT=2
-  explore safe x_half      -DMUT=13 -DLOGS=2 -DLEASES=1 -DL=2 -DP=1 -DMAXT=2
   explore safe x_nomargin  -DSKEW=1 -DMARGIN=0 -DLK=2
 }
 
@@ -209,6 +208,7 @@ cells_large() {
   explore safe t_event16   -DPROBE=16 -DLOGS=0 -DLEASES=2 -DD=4 -DL=2 -DLOWER=1
   explore safe t_event17   -DPROBE=17 -DBACK=1
   cells_weakened
+  explore safe x_half      -DMUT=13 -DLOGS=2 -DLEASES=1 -DL=2 -DP=1 -DMAXT=2
   explore full p_full      -DLK=2
   explore safe p_log3      -DLOGS=3 -DMAXT=2
   explore safe p_log3keys  -DLOGS=3 -DLK=2 -DP=1 -DMAXT=2
@@ -238,11 +238,8 @@ policy_weakened() {
   explore safe x_nolock    -DMUT=4
   explore safe x_nocarry   -DMUT=5
   explore safe x_before    -DMUT=6
-  explore safe x_onecopy   -DMUT=7
   explore safe x_lockbit   -DMUT=8
   explore safe x_notop     -DMUT=9 -DRESET=1
-  explore safe x_latelock  -DMUT=10
-  explore safe x_unlock    -DMUT=11
   explore safe x_oldquota  -DMUT=12 -DCALLERS=2 -DWRITERS=1
   explore safe x_stopped   -DPROMPT=0
 }
@@ -259,13 +256,16 @@ policy_large() {
   explore safe t_event3    -DPROBE=3 -DCALLERS=2 -DWRITERS=1
   events '7 8' -DRESET=1
   policy_weakened
+  explore safe x_onecopy   -DMUT=7
+  explore safe x_unlock    -DMUT=11
+  explore safe x_latelock  -DMUT=10
   explore safe p_calls
   explore full p_full      -DCALLS=1
   explore safe p_callers2  -DCALLERS=2 -DWRITERS=1
   explore safe p_resets    -DRESET=1
   explore safe p_changes   -DCHANGES=2 -DCALLS=1
-  explore safe p_both      -DCALLERS=2 -DCALLS=1 -DRESET=1 -DMAXT=2
-  explore safe p_resets2   -DCALLERS=2 -DWRITERS=1 -DRESET=1 -DCHANGES=2 -DCALLS=1 -DMAXT=2
+  explore safe p_both      -DCALLERS=2 -DCALLS=1 -DRESET=1 -DMAXT=1
+  explore safe p_resets2   -DCALLERS=2 -DWRITERS=1 -DRESET=1 -DCALLS=1
   explore safe p_burst1    -DBURST=1 -DC=3
 }
 
@@ -282,13 +282,11 @@ parts_weakened() {
   explore safe x_plain     -DMUT=8
   explore safe x_receipt   -DMUT=9 "${parts_solo[@]}"
   explore safe x_clockfirst -DMUT=10 "${parts_solo[@]}"
-  explore safe x_comesback -DUNIQUE=0 "${parts_solo[@]}"
 }
 
 parts_small() {
   explore safe p_base
   explore safe p_window    -DWINDOWS=1 -DMAXT=2
-  explore safe p_windows   -DWINDOWS=2 -DMAXT=3
   explore safe p_solo      -DN=3 -DCALLS=1 -DSOLO=2 -DMAXT=1
   parts_weakened
 }
@@ -297,9 +295,11 @@ parts_large() {
   events '1 2 3 4 5 7'
   events '6 8' "${parts_solo[@]}"
   parts_weakened
+  explore safe x_comesback -DUNIQUE=0 "${parts_solo[@]}"
   explore full p_full      -DMAXT=1
   explore safe p_turned    -DTURNED=1
   explore safe p_window3   -DWINDOWS=1 -DMAXT=3
+  explore safe p_windows   -DWINDOWS=2 -DMAXT=3
   explore safe p_solo4     "${parts_solo[@]}"
   explore safe p_cost2     -DCOST=2 -DB1=2 -DMAXT=1
   explore safe p_three     -DN=3 -DCALLS=2 -DMAXT=1

@@ -117,7 +117,8 @@ inline check_whole() {
 }
 
 /* close(): the lock goes with the last copy of the description. */
-#define STEP_DOWN writer[me] = 0; stale[me] = 0; FREE_LOCK(mine); mine = 0; old = 0; rows = 0; pc = 1
+#define STEP_DOWN writer[me] = 0; stale[me] = 0; FREE_LOCK(mine); mine = 0; old = 0; rows = 0; \
+                  pc = 1
 
 proctype process(byte me) {
   byte pc = 1;
