@@ -893,7 +893,7 @@ end:
           assert(b <= most[me]);
           lowered = lowered || most[me] < MOST;
 #if L == 1 && KILL == 0
-          /* The fence grows; a call that was stopped may get an old one, and a lease that is over. */
+          /* The fence grows; a stopped call may get an old one, and a lease that is over. */
           assert(lfence > lastfence || lends <= t);
           lastfence = (lfence > lastfence -> lfence : lastfence);
 #endif
@@ -1024,6 +1024,7 @@ end:
 #endif
 
 proctype clock() {
+end:
   do
   :: d_step { t < MAXT -> t++ }
 #if LEASES && LOWER < L

@@ -29,7 +29,7 @@
 #define CALLS 0         /* of each; 0: without end */
 #endif
 #ifndef SOLO
-#define SOLO 0          /* so many calls of caller 0, each for one rate alone, as another policy's */
+#define SOLO 0          /* so many calls of caller 0, each for one rate, as another policy's */
 #endif
 #ifndef PARTS
 #define PARTS 2         /* rates */
