@@ -214,7 +214,7 @@ proctype process(byte me) {
      }
 #endif
   /* ---- fork: the child has the description too */
-  :: d_step { forks > 0 && mine != 0 && holder[mine] == me ->
+  :: d_step { forks > 0 && child_has == 0 && mine != 0 && holder[mine] == me ->
        forks--; shared[mine]++; child_has = mine
      }
   /* ---- killed */
