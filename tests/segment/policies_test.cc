@@ -154,7 +154,7 @@ TEST(PolicyTable, DefinerKilledAtRandom) {
       return 1;
     });
     // A slow machine or a sanitizer needs longer to get as far as the first definition.
-    const auto patience = static_cast<uint64_t>(count == 0 ? kills * 200 : 0);
+    const auto patience = static_cast<uint64_t>(count == 0 ? kills * 5000 : 0);
     wait_us(300 + random() % (1500 + patience));
     kill(child, SIGKILL);
     EXPECT_EQ(wait_for(child), SIGKILL);
