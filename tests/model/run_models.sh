@@ -128,14 +128,10 @@ slot_weakened() {
 slot_small() {
   explore safe p_base
   explore full p_full      -DREACH=1
-  explore safe p_rotated   -DNK=3 -DROT=1 -DREACH=1 -DMAXT=1
   explore safe p_three     -DS=3 -DREACH=1 -DMAXT=1
   explore safe p_group     -DG=2
   explore safe p_evict     -DNK=3 -DEVICT=1 -DMAXT=1
   explore safe p_skew      -DSKEW=1
-  explore safe p_giveup    -DGIVEUP=1 -DREACH=1
-  explore safe p_burst2    -DB=2 -DMAXT=3
-  explore safe p_counter   -DNONCEMOD=4 -DOPS=2 -DMAXT=1
   explore safe p_n3        -DN=3 -DMAXT=1 -DOPS=1 -DFILLED=0
   explore live l_base      -DOVERTENT=0 -DAGES=1
   explore live l_reach     -DOVERTENT=0 -DAGES=1 -DREACH=1 -DMAXT=1
@@ -147,6 +143,10 @@ slot_large() {
   explore safe t_event2    -DPROBE=2 -DREACH=1 -DEVICT=1 -DNK=3
   slot_weakened
   explore live l_n3        -DN=3 -DOVERTENT=0 -DAGES=1 -DMAXT=0
+  explore safe p_rotated   -DNK=3 -DROT=1 -DREACH=1 -DMAXT=1
+  explore safe p_giveup    -DGIVEUP=1 -DREACH=1
+  explore safe p_burst2    -DB=2 -DMAXT=3
+  explore safe p_counter   -DNONCEMOD=4 -DOPS=2 -DMAXT=1
   explore safe p_skew2     -DSKEW=1 -DREACH=1 -DB=2
   explore safe p_n4        -DN=4 -DNK=1 -DS=3 -DREACH=1 -DMAXT=2
   explore safe p_n3reach   -DN=3 -DREACH=1 -DMAXT=1 -DOPS=1

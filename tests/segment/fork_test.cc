@@ -56,7 +56,7 @@ TEST(F24, ForkFromAThreadedParent) {
   const std::string path = directory.file("seg");
   Options options = small_options();
   options.capacity = 65536;  // room for all: nothing is evicted
-  options.policies = {{"p", "1000000/s"}, {"shared", "100/h"}};
+  options.policies = {{"p", "1000000/s"}, {"shared", "100/d"}};
   const auto limiter = Limiter::create(path, options);
   ASSERT_TRUE(limiter.ok()) << limiter.status();
   const auto policy = limiter->policy("p");
@@ -75,7 +75,7 @@ TEST(F24, ForkFromAThreadedParent) {
             CHILD_CHECK(opened.ok() && mappings(path).size() == 1);
             CHILD_CHECK(opened->policy("shared")->peek("key").remaining ==
                         static_cast<uint32_t>(99 - i));
-            CHILD_CHECK(opened->define("shared", "100/h").ok());
+            CHILD_CHECK(opened->define("shared", "100/d").ok());
             (*saw)[i] = {(*segment)->next_tentative(monotonic_now_ns()),
                          static_cast<uint32_t>(getpid())};
             return 0;

@@ -10,7 +10,7 @@ namespace brim::segment_test {
 namespace {
 
 int mutations() {
-  return from_environment("BRIM_TEST_MUTATIONS", BRIM_TEST_ASAN != 0 ? 20000 : 100000);
+  return from_environment("BRIM_TEST_MUTATIONS", BRIM_TEST_ASAN != 0 ? 5000 : 20000);
 }
 
 struct Progress {

@@ -260,9 +260,10 @@ void populate(const Config& config, const Script& script) {
     if (what == 's') put(i, {foreign, v + 500});
     if (what == 't') put(i, {foreign, young});
     if (what == 'o') put(i, {foreign, old});
-    if (what == 'A' || what == 'B') own(i, what - 'A', v + ghost.rate_of(foreign).permit);
-    if (what == 'a' || what == 'b') own(i, what - 'a', v - 2000);
-    if (what == 'T' || what == 'U') own(i, what - 'T', young);
+    if (what == 'A' || what == 'B')
+      own(i, static_cast<uint32_t>(what - 'A'), v + ghost.rate_of(foreign).permit);
+    if (what == 'a' || what == 'b') own(i, static_cast<uint32_t>(what - 'a'), v - 2000);
+    if (what == 'T' || what == 'U') own(i, static_cast<uint32_t>(what - 'T'), young);
     if (what == 'O') own(i, 0, old);
   }
 }

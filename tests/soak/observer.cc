@@ -49,7 +49,10 @@ int64_t Latencies::quantile(double share) const {
   uint64_t sum = 0;
   for (size_t i = 0; i < bins.size(); ++i) {
     sum += bins[i];
-    if (sum > wanted) return (int64_t{1} << i / 8) + (int64_t{1} << i / 8) / 8 * (i % 8);
+    if (sum > wanted) {
+      const int64_t base = int64_t{1} << i / 8;
+      return base + base / 8 * static_cast<int64_t>(i % 8);
+    }
   }
   return 0;
 }
@@ -74,7 +77,7 @@ void Observer::add(const RecordFile& file) {
       ++totals_.strange;
       continue;
     }
-    Item item{key_of(record), {}, Item::kOther, {}};
+    Item item{key_of(record), {}, Item::What::kOther, {}};
     const bool answered = record.after != 0;
     item.call = {record.before - base_ - margin,
                  (answered ? record.after : file.ended_ns.load()) - base_ + margin, record.cost};
@@ -86,7 +89,7 @@ void Observer::add(const RecordFile& file) {
     }
     if (record.op == Op::kAcquire || record.op == Op::kLease) add_acquire(record, item);
     if (record.op == Op::kRefund) {
-      item.what = Item::kRefund;
+      item.what = Item::What::kRefund;
       items_.push_back(item);
     }
   }
@@ -98,7 +101,7 @@ void Observer::add_acquire(const Record& record, Item& item) {
   const Plan& plan = kPlans[record.policy];
   const bool lease = record.op == Op::kLease;
   if (record.after == 0) {
-    item.what = Item::kUnknown;
+    item.what = Item::What::kUnknown;
   } else if (record.reason == kExempt || record.reason == kBlocked) {
     if (!plan.overrides) ++totals_.strange;
   } else if (record.verdict == kUnavailable) {
@@ -109,17 +112,17 @@ void Observer::add_acquire(const Record& record, Item& item) {
   } else if (record.verdict == kAllowed) {
     ++totals_.admitted;
     ++totals_.taken[record.policy];
-    item.what = Item::kAdmitted;
+    item.what = Item::What::kAdmitted;
     if (record.admitted == 0 || record.reason != kPlain) ++totals_.strange;
   } else {
     ++totals_.refused;
     ++totals_.denials[record.policy];
-    item.what = record.reason == kBarred ? Item::kBarred : Item::kDenied;
+    item.what = record.reason == kBarred ? Item::What::kBan : Item::What::kRefused;
     const bool known = record.reason == kPlain || (record.reason == kBarred && plan.ban_after != 0);
     if (record.admitted != 0 || !known) ++totals_.strange;
   }
   // Leases count by how long they are held: add_leases().
-  const bool counts = item.what != Item::kAdmitted && item.what != Item::kUnknown;
+  const bool counts = item.what != Item::What::kAdmitted && item.what != Item::What::kUnknown;
   if (!lease || counts) items_.push_back(item);
 }
 
@@ -135,7 +138,7 @@ void Observer::add_leases(const RecordFile& file, uint32_t count, int64_t margin
     const int64_t expires = record.expires - base_;
     if (record.op == Op::kLease) {
       if (record.after != 0 && record.verdict != kAllowed) continue;
-      Item item{key_of(record), {}, Item::kSpan, {}};
+      Item item{key_of(record), {}, Item::What::kSpan, {}};
       const int64_t longest = kPlans[record.policy].parts[0].period;
       item.span = {before - margin, after + margin, expires - margin, expires + margin};
       if (record.after == 0) {  // perhaps it got one: nothing is sure of it
@@ -200,25 +203,25 @@ void Observer::check_key(uint64_t key, const Item* first, const Item* last) {
   for (const Item* item = first; item != last; ++item) {
     if (crowded) history.asked.push_back(item->call);
     switch (item->what) {
-      case Item::kAdmitted:
+      case Item::What::kAdmitted:
         history.admitted.push_back(item->call);
         break;
-      case Item::kUnknown:
+      case Item::What::kUnknown:
         history.unknown.push_back(item->call);
         break;
-      case Item::kRefund:
+      case Item::What::kRefund:
         history.refunds.push_back(item->call);
         break;
-      case Item::kDenied:
+      case Item::What::kRefused:
         history.denied.push_back(item->call);
         break;
-      case Item::kBarred:
+      case Item::What::kBan:
         history.barred.push_back(item->call);
         break;
-      case Item::kSpan:
+      case Item::What::kSpan:
         history.leases.push_back(item->span);
         break;
-      case Item::kOther:
+      case Item::What::kOther:
         break;
     }
   }

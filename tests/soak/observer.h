@@ -65,7 +65,7 @@ class Observer {
   struct Item {
     uint64_t key;  // {policy, key}
     Call call;
-    enum What : uint8_t { kAdmitted, kUnknown, kRefund, kDenied, kBarred, kOther, kSpan } what;
+    enum class What : uint8_t { kAdmitted, kUnknown, kRefund, kRefused, kBan, kOther, kSpan } what;
     LeaseSpan span;
   };
 

@@ -392,8 +392,7 @@ MUTANTS = {
         "quota.t0 = now - static_cast<int64_t>(last * 0 + old.extra);"),
 }
 
-QUICK = ["bucket_edge", "queue_edge", "window_first_hit_edge", "calendar_2000_rule",
-         "counter_retry_floor", "ban_idle_edge", "warp_search", "reserve_edge"]
+QUICK = ["bucket_edge", "window_first_hit_edge", "counter_retry_floor", "warp_search"]
 
 
 class Bench:
