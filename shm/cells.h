@@ -267,6 +267,9 @@ class Log {
   RefundResult reset() noexcept { return refund(depth_, true); }
 
  private:
+  template <class A, class C>
+  friend class LogMerge;
+
   // The cells as seen at one time `now` that was read after the slot.
   struct View {
     uint64_t now;

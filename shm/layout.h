@@ -55,7 +55,7 @@
 namespace brim::shm {
 
 inline constexpr uint64_t kMagic = 0x31474553'4d495242;  // "BRIMSEG1" in memory order
-inline constexpr uint32_t kLayoutVersion = 1;
+inline constexpr uint32_t kLayoutVersion = 2;
 inline constexpr uint32_t kEndianTag = 0x01020304;
 
 inline constexpr uint32_t kSlotsPerGroup = 4;
@@ -147,13 +147,23 @@ static_assert(offsetof(HeaderFields, hash_key) == 160);
 static_assert(offsetof(HeaderFields, sections) == 368);
 static_assert(sizeof(HeaderFields) == 1024);
 
+// The last snapshot of the segment, as its writer told; for people and tools.
+struct SnapshotStatus {
+  std::atomic<uint64_t> generation;  // 0: there was none
+  std::atomic<uint64_t> taken_ns;    // CLOCK_MONOTONIC
+  std::atomic<uint64_t> duration_ns;
+  std::atomic<uint64_t> rows;
+  std::atomic<uint64_t> failures;  // in a row since then
+};
+
 struct SegmentHeader {
   HeaderFields fixed;
   // Mutable words, a line each; all valid as zero.
   alignas(64) std::atomic<uint64_t> reach;  // groups of a window in use, less one
   alignas(64) std::atomic<uint64_t> next_attach_id;
   alignas(64) std::atomic<uint64_t> flags;  // reserved: pause, generation of a successor
-  alignas(64) uint8_t reserved[192];
+  alignas(64) SnapshotStatus snapshot;
+  alignas(64) uint8_t reserved[128];
 };
 static_assert(offsetof(SegmentHeader, reach) == 1024);
 static_assert(sizeof(SegmentHeader) == 1408);
@@ -241,12 +251,13 @@ constexpr size_t stripe_bytes(uint32_t max_policies) noexcept {
 }
 
 // A slot's name: written word by word by whoever verifies the slot, never trusted. It is shown
-// only if `check` is the keyed hash of {id, length, stored bytes}; a torn, stale or hostile name
-// is therefore never taken for the key's.
+// only if `check` is the keyed hash of {id, length, place, text}; a torn, stale or hostile name is
+// therefore never taken for the key's. A key longer than the room keeps 8 bytes of text less, and
+// in their place the half of its hash that picks its window: it can be found from its slot.
 struct NameEntry {
   uint64_t check;
   uint64_t length;  // of the whole key; the stored text may be cut
-  // followed by name_bytes of text
+  // followed by name_bytes: the text, or its beginning and the place
 };
 static_assert(sizeof(NameEntry) == 16);
 

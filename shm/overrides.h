@@ -174,6 +174,13 @@ class Overrides {
     return count_ != 0 && header_->changing.load(std::memory_order_acquire) != 0;
   }
 
+  // The prefix lengths in use; all zero without a table.
+  void network_prefixes(uint64_t (&prefixes)[4]) const noexcept {
+    for (int i = 0; i < 4; ++i) {
+      prefixes[i] = count_ == 0 ? 0 : header_->prefixes[i].load(std::memory_order_acquire);
+    }
+  }
+
   // visit(OverrideHash, const Override&) for every entry, in no order. The hash lacks 32 bits, but
   // finds, replaces and removes the entry like the key's own.
   template <class Visit>
@@ -216,6 +223,12 @@ class OverrideWriter {
   // sees it. REQUIRES: from and to have 12 bits, the prefix fits its family.
   // Errors: ResourceExhausted (override_table_full), Unavailable (lock_failed).
   absl::Status set(OverrideHash hash, const Override& what, NetworkKind network = {});
+
+  // Makes readers try these prefix lengths, four words as in OverrideHeader: for entries that are
+  // set by their hashes. Killed here: prefixes tried in vain.
+  void add_prefixes(const uint64_t* prefixes) noexcept {
+    for (int i = 0; i < 4 && header_ != nullptr; ++i) header_->prefixes[i].fetch_or(prefixes[i]);
+  }
 
   // False: there is none.
   bool remove(OverrideHash hash, uint16_t from) noexcept;

@@ -199,6 +199,23 @@ absl::Status check_clock_domain(const HeaderFields& header, std::string_view pat
 
 }  // namespace
 
+std::string hash_seed(const HeaderFields& header) {
+  std::string seed(1, static_cast<char>(header.hash_kind));
+  seed.append(reinterpret_cast<const char*>(header.hash_key), sizeof(header.hash_key));
+  return seed.append(reinterpret_cast<const char*>(header.hash_secret), sizeof(header.hash_secret));
+}
+
+bool set_hash_seed(std::string_view seed, HeaderFields& header) {
+  if (seed.size() != 1 + sizeof(header.hash_key) + sizeof(header.hash_secret)) return false;
+  const auto kind = static_cast<uint32_t>(seed.front());
+  if (kind != kHashSipHash && kind != kHashXxh3) return false;
+  header.hash_kind = kind;
+  std::memcpy(header.hash_key, seed.data() + 1, sizeof(header.hash_key));
+  std::memcpy(header.hash_secret, seed.data() + 1 + sizeof(header.hash_key),
+              sizeof(header.hash_secret));
+  return true;
+}
+
 absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec) {
   if (absl::Status status = check_spec(spec); !status.ok()) return status;
   HeaderFields header{};
@@ -230,6 +247,16 @@ absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec) {
                                                                   : cpus > 1024 ? 1024
                                                                                 : cpus) +
                                                 1;
+  if (!spec.hash_seed.empty()) {
+    HeaderFields seed{};
+    if (!set_hash_seed(spec.hash_seed, seed)) {
+      return absl::InvalidArgumentError(
+          cat("invalid_option: hash_seed has ", spec.hash_seed.size(),
+              " bytes and is not one that a segment gave; leave it empty for a new one"));
+    }
+    header.hash_kind = seed.hash_kind;  // the rest is written to the file only
+    explicit_bzero(&seed, sizeof(seed));
+  }
   if (!fill_random(header.uuid, sizeof(header.uuid))) return no_entropy();
   const uint64_t slots = header.group_count * kSlotsPerGroup;
   Layout layout(header);

@@ -2,7 +2,6 @@
 #include "shm/registry.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,9 +10,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <mutex>
-#include <vector>
 
+#include "src/base/lock_descriptors.h"
 #include "src/base/text.h"
 
 namespace brim::shm {
@@ -25,51 +23,13 @@ std::string bounded_string(const char* bytes, size_t size) {
   return std::string(bytes, strnlen(bytes, size));
 }
 
-// The descriptors that hold a lock or wait for one. flock belongs to an open file description,
-// which fork() shares: a child made meanwhile would hold the lock for as long as it lives, so it
-// closes its copies at once.
-class LockDescriptors {
- public:
-  static LockDescriptors& instance() {
-    static LockDescriptors* const all = new LockDescriptors;  // lives as long as the process
-    return *all;
-  }
-
-  int open_one(const char* path) noexcept {
-    const std::lock_guard<std::mutex> hold(mutex_);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) descriptors_.push_back(fd);
-    return fd;
-  }
-
-  void close_one(int fd) noexcept {
-    const std::lock_guard<std::mutex> hold(mutex_);
-    std::erase(descriptors_, fd);
-    flock(fd, LOCK_UN);
-    close(fd);
-  }
-
- private:
-  LockDescriptors() {
-    pthread_atfork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
-                   [] {
-                     for (const int fd : instance().descriptors_) close(fd);
-                     instance().descriptors_.clear();
-                     instance().mutex_.unlock();
-                   });
-  }
-
-  std::mutex mutex_;
-  std::vector<int> descriptors_;
-};
-
 }  // namespace
 
 // A description of one's own is opened for each lock: threads exclude each other too.
 Registry::WriteLock::WriteLock(int segment_fd) noexcept : fd_(-1), held_(false) {
   char path[32];
   std::snprintf(path, sizeof(path), "/proc/self/fd/%d", segment_fd);
-  fd_ = LockDescriptors::instance().open_one(path);
+  fd_ = LockDescriptors::instance().open_one(path, O_RDONLY);
   if (fd_ < 0) return;
   // Not for ever: its holder may be stopped, or not be a brim process at all.
   constexpr timespec kPause = {0, 1000000};

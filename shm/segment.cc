@@ -155,7 +155,23 @@ absl::StatusOr<std::shared_ptr<Segment>> Segment::create(std::string_view name,
   if (!header.ok()) return header.status();
   uint64_t inode = 0;
   {
-    const auto file = create_segment_file(*path, *header, spec, access);
+    const auto prepare = [&](int fd) -> absl::Status {
+      if (!spec.prepare) return absl::OkStatus();
+      const int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+      if (own < 0) return errno_status(errno, "fcntl(F_DUPFD_CLOEXEC)", *path);
+      const std::shared_ptr<Segment> unpublished(new Segment);
+      // From the file, for the hash key is nowhere else.
+      HeaderFields& read = unpublished->header_;
+      if (pread(own, &read, sizeof(read), 0) != sizeof(read)) {
+        close(own);
+        return errno_status(EIO, "read", *path);
+      }
+      if (absl::Status status = unpublished->take(own, name, *path, access); !status.ok()) {
+        return status;
+      }
+      return spec.prepare(unpublished);
+    };
+    const auto file = create_segment_file(*path, *header, spec, access, prepare);
     if (!file.ok()) return file.status();
     struct stat st {};
     if (fstat(file->get(), &st) == 0) inode = st.st_ino;
@@ -184,13 +200,20 @@ absl::StatusOr<std::shared_ptr<Segment>> Segment::attach(std::string_view name,
   const std::unique_lock<std::mutex> hold = cache.hold();
   if (std::shared_ptr<Segment> known = cache.find(file->get(), access.read_only)) return known;
 
-  segment->fd_ = file->release();
-  segment->read_only_ = access.read_only;
-  segment->name_ = std::string(name);
-  segment->path_ = *path;
-  if (absl::Status status = segment->map(access); !status.ok()) return status;
+  if (absl::Status status = segment->take(file->release(), name, *path, access); !status.ok()) {
+    return status;
+  }
   cache.add(segment);
   return segment;
+}
+
+absl::Status Segment::take(int fd, std::string_view name, std::string_view path,
+                           const Access& access) {
+  fd_ = fd;
+  read_only_ = access.read_only;
+  name_ = std::string(name);
+  path_ = std::string(path);
+  return map(access);
 }
 
 absl::Status Segment::map(const Access& access) {

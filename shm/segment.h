@@ -14,6 +14,7 @@
 #include <atomic>
 #include <boost/interprocess/mapped_region.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -52,6 +53,9 @@ struct SegmentSpec {
   uint32_t mode = 0600;
   std::vector<SpecPolicy> policies = {};  // REQUIRES: names that differ
   bool replace = false;                   // take the name over from whatever has it
+  std::string hash_seed = {};             // as given by hash_seed(); empty: a new random one
+  // Fills the new segment before it has a name; an error abandons it.
+  std::function<absl::Status(const std::shared_ptr<class Segment>&)> prepare = {};
 };
 
 struct Access {
@@ -76,6 +80,10 @@ absl::Status check_header(const HeaderFields& header, uint64_t file_size, std::s
 
 // Number of a system group, -1 for ""; InvalidArgument (invalid_option) if there is none.
 absl::StatusOr<int64_t> group_id(const std::string& group);
+
+// The header's hash kind, key and secret as bytes, for a segment whose hashes shall be the same.
+std::string hash_seed(const HeaderFields& header);
+bool set_hash_seed(std::string_view seed, HeaderFields& header);  // false: not a seed
 
 // File behind a segment name; InvalidArgument (invalid_name) with the rule.
 absl::StatusOr<std::string> segment_path(std::string_view name);
@@ -153,6 +161,8 @@ class Segment {
   };
 
   Segment() = default;
+  // Maps the open file, whose header has been read to header_, and owns the descriptor.
+  absl::Status take(int fd, std::string_view name, std::string_view path, const Access& access);
   template <class T>
   T* at(SectionType type) const noexcept {
     const Section* const found = section(type);

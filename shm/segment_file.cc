@@ -131,14 +131,16 @@ absl::Status allocate(int fd, const std::string& path, uint64_t size) {
 
 // The hash key comes into being here and is in the file only: a copy that is left on a stack would
 // be in a core dump.
-absl::Status write_header(int fd, const std::string& path, const HeaderFields& planned) {
+absl::Status write_header(int fd, const std::string& path, const HeaderFields& planned,
+                          const SegmentSpec& spec) {
   HeaderFields header = planned;
   ssize_t n = -1;
-  const bool random = fill_random(header.hash_key, sizeof(header.hash_key)) &&
-                      fill_random(header.hash_secret, sizeof(header.hash_secret));
-  if (random) n = pwrite(fd, &header, sizeof(header), 0);
+  const bool keyed = set_hash_seed(spec.hash_seed, header) ||
+                     (fill_random(header.hash_key, sizeof(header.hash_key)) &&
+                      fill_random(header.hash_secret, sizeof(header.hash_secret)));
+  if (keyed) n = pwrite(fd, &header, sizeof(header), 0);
   explicit_bzero(&header, sizeof(header));
-  if (!random) return no_entropy();
+  if (!keyed) return no_entropy();
   if (n == static_cast<ssize_t>(sizeof(header))) return absl::OkStatus();
   return errno_status(n < 0 ? errno : EIO, "write", path);
 }
@@ -292,17 +294,18 @@ absl::Status check_owner(const struct stat& st, const Access& access, const std:
 
 }  // namespace
 
-absl::StatusOr<FileDescriptor> create_segment_file(const std::string& path,
-                                                   const HeaderFields& header,
-                                                   const SegmentSpec& spec, const Access& access) {
+absl::StatusOr<FileDescriptor> create_segment_file(
+    const std::string& path, const HeaderFields& header, const SegmentSpec& spec,
+    const Access& access, const std::function<absl::Status(int)>& prepare) {
   std::string temporary;
   absl::StatusOr<FileDescriptor> file = open_unpublished(path, temporary);
   if (!file.ok()) return file.status();
   const int fd = file->get();
   absl::Status status = allocate(fd, path, header.total_size);
-  if (status.ok()) status = write_header(fd, path, header);
+  if (status.ok()) status = write_header(fd, path, header, spec);
   if (status.ok()) status = write_policies(fd, path, header, spec);
   if (status.ok()) status = set_access(fd, path, spec, access);
+  if (status.ok() && prepare) status = prepare(fd);
   if (status.ok()) {
     status = spec.replace ? publish_over(fd, path, temporary) : publish(fd, path, temporary);
   }

@@ -32,10 +32,12 @@ class FileDescriptor {
 };
 
 // A file of `header.total_size` allocated zero bytes that begins with `header`, published at `path`
-// as the last step. AlreadyExists (segment_exists) if the name is taken.
+// as the last step, after prepare(fd) if there is one. AlreadyExists (segment_exists) if the name
+// is taken.
 absl::StatusOr<FileDescriptor> create_segment_file(const std::string& path,
                                                    const HeaderFields& header,
-                                                   const SegmentSpec& spec, const Access& access);
+                                                   const SegmentSpec& spec, const Access& access,
+                                                   const std::function<absl::Status(int)>& prepare);
 
 // Opens `path`, checks type, owner, mode and size, and reads and checks its header.
 absl::StatusOr<FileDescriptor> open_segment_file(const std::string& path, const Access& access,

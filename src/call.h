@@ -171,6 +171,12 @@ struct HoldSlot {
   }
 };
 
+// For a rule's member `cut`: of the key only the beginning is at hand. Length 0: it is whole.
+struct CutKey {
+  uint64_t length = 0;
+  uint64_t place = 0;
+};
+
 // Which slot a call is about.
 struct Target {
   uint16_t policy = 0;
@@ -268,9 +274,23 @@ class Call {
   void name(uint64_t slot) noexcept {
     shm::NameEntry* const entry = engine_->segment->name_entry(slot);
     if (entry == nullptr) return;
-    const std::string_view stored = key_.substr(0, engine_->segment->header().name_bytes);
-    shm::store_name(entry, stored, key_.size(),
-                    name_check(engine_->secret, target_.id, key_.size(), stored));
+    const size_t room = engine_->segment->header().name_bytes;
+    if constexpr (requires { rule_.cut; }) {
+      if (rule_.cut.length > key_.size()) return name_cut(entry, room);
+    }
+    const std::string_view text = key_.substr(0, shm::kept_bytes(key_.size(), room));
+    const uint64_t place = key_.size() > room ? hash_key(engine_->secret, key_).low : 0;
+    shm::store_name(entry, room, text, key_.size(), place,
+                    name_check(engine_->secret, target_.id, key_.size(), place, text));
+  }
+
+  // Where more of the text would have to be kept than there is, the slot has no name.
+  void name_cut(shm::NameEntry* entry, size_t room) noexcept {
+    const CutKey& cut = rule_.cut;
+    const std::string_view text = key_.substr(0, shm::kept_bytes(cut.length, room));
+    if (cut.length <= room || text.size() != shm::kept_bytes(cut.length, room)) return;
+    shm::store_name(entry, room, text, cut.length, cut.place,
+                    name_check(engine_->secret, target_.id, cut.length, cut.place, text));
   }
 
   void count(Event event) noexcept { engine_->counters.add(event); }

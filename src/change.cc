@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Live change of policies and overrides, for all attached processes at once. Set-up only.
+#include "src/change.h"
+
 #include <algorithm>
 
 #include "brim/address.h"
@@ -107,9 +109,48 @@ shm::OverrideHash override_hash(const Engine& engine, std::string_view key) {
   return {hash.low, hash.high};
 }
 
-// Sets or clears (`use` empty) one override; the policies it is for are told to look.
-absl::Status write_override(const Engine* engine, std::string_view policy, std::string_view key,
-                            std::string_view use, shm::NetworkKind network) {
+// An override's subject: its hash, and what to call it in an error.
+struct Subject {
+  shm::OverrideHash hash;
+  std::string_view text;
+  shm::NetworkKind network = {};
+  const uint64_t* prefixes = nullptr;  // or: some of which it may be
+};
+
+// The policies that an override of `from` is about are told to look.
+void tell_policies(const Engine& engine, uint16_t from) {
+  for (uint32_t i = 0; i < engine.registry.size(); ++i) {
+    const auto number = static_cast<uint16_t>(i);
+    shm::PolicyWords words;
+    std::string text;
+    if ((from != shm::kAnyPolicy && number != from) || !engine.registry.read(number, words, text) ||
+        options_from_word(words[kOptionWords]).overrides) {
+      continue;
+    }
+    shm::Registry registry = engine.registry;
+    registry.replace(number, with_overrides(words), text);
+  }
+}
+
+// What the entry shall say; `use` is a policy, unlimited or deny.
+absl::Status read_use(const Engine& engine, std::string_view use, shm::Override& what) {
+  what.action = static_cast<uint8_t>(use == "unlimited" ? OverrideKind::kUnlimited
+                                     : use == "deny"    ? OverrideKind::kDeny
+                                                        : OverrideKind::kPolicy);
+  if (what.action != static_cast<uint8_t>(OverrideKind::kPolicy)) return absl::OkStatus();
+  const int target = engine.registry.find(use);
+  if (target < 0) {
+    return absl::NotFoundError(cat("policy_not_found: segment ", shown_path(engine.segment->path()),
+                                   " has no policy '", printable(use),
+                                   "'; an override uses a policy, unlimited or deny"));
+  }
+  what.to = static_cast<uint16_t>(target);
+  return absl::OkStatus();
+}
+
+// Sets or clears (`use` empty) one override.
+absl::Status write_override(const Engine* engine, std::string_view policy, const Subject& subject,
+                            std::string_view use) {
   if (absl::Status status = not_writable(engine); !status.ok()) return status;
   Held held{engine->registry.lock()};
   shm::Override what;
@@ -126,39 +167,24 @@ absl::Status write_override(const Engine* engine, std::string_view policy, std::
   }
   shm::OverrideWriter writer = override_writer(*engine);
   if (use.empty()) {
-    if (writer.remove(override_hash(*engine, key), what.from)) return absl::OkStatus();
+    if (writer.remove(subject.hash, what.from)) return absl::OkStatus();
     return absl::NotFoundError(cat("override_not_found: policy '", printable(policy),
                                    "' of segment ", shown_path(engine->segment->path()),
-                                   " has no override for '", printable(key), "'"));
+                                   " has no override for '", printable(subject.text), "'"));
   }
-  what.action = static_cast<uint8_t>(use == "unlimited" ? OverrideKind::kUnlimited
-                                     : use == "deny"    ? OverrideKind::kDeny
-                                                        : OverrideKind::kPolicy);
-  if (what.action == static_cast<uint8_t>(OverrideKind::kPolicy)) {
-    const int target = engine->registry.find(use);
-    if (target < 0) {
-      return absl::NotFoundError(
-          cat("policy_not_found: segment ", shown_path(engine->segment->path()), " has no policy '",
-              printable(use), "'; an override uses a policy, unlimited or deny"));
-    }
-    what.to = static_cast<uint16_t>(target);
-  }
-  if (absl::Status status = writer.set(override_hash(*engine, key), what, network); !status.ok()) {
+  if (absl::Status status = read_use(*engine, use, what); !status.ok()) return status;
+  if (subject.prefixes != nullptr) writer.add_prefixes(subject.prefixes);
+  if (absl::Status status = writer.set(subject.hash, what, subject.network); !status.ok()) {
     return status;
   }
-  for (uint32_t i = 0; i < engine->registry.size(); ++i) {
-    const auto number = static_cast<uint16_t>(i);
-    shm::PolicyWords words;
-    std::string text;
-    if ((what.from != shm::kAnyPolicy && number != what.from) ||
-        !engine->registry.read(number, words, text) ||
-        options_from_word(words[kOptionWords]).overrides) {
-      continue;
-    }
-    shm::Registry registry = engine->registry;
-    registry.replace(number, with_overrides(words), text);
-  }
+  tell_policies(*engine, what.from);
   return absl::OkStatus();
+}
+
+absl::Status write_key(const Engine* engine, std::string_view policy, std::string_view key,
+                       std::string_view use, shm::NetworkKind network = {}) {
+  if (absl::Status status = not_writable(engine); !status.ok()) return status;
+  return write_override(engine, policy, {override_hash(*engine, key), key, network}, use);
 }
 
 absl::Status write_network(const Engine* engine, std::string_view policy, std::string_view network,
@@ -166,10 +192,31 @@ absl::Status write_network(const Engine* engine, std::string_view policy, std::s
   const absl::StatusOr<Cidr> cidr = parse_cidr(network);
   if (!cidr.ok()) return cidr.status();
   const shm::NetworkKind kind{cidr->address.v4 ? shm::Family::kV4 : shm::Family::kV6, cidr->prefix};
-  return write_override(engine, policy, cidr_text(*cidr).view(), use, kind);
+  return write_key(engine, policy, cidr_text(*cidr).view(), use, kind);
 }
 
 }  // namespace
+
+void raise_ceiling(const Engine& engine, uint16_t policy, uint32_t part,
+                   uint64_t permits) noexcept {
+  shm::PolicyWords words;
+  std::string text;
+  if (part >= kBanPart || !engine.registry.read(policy, words, text)) return;
+  Quota quota = quota_from(words, part);
+  constexpr uint64_t kMost = uint64_t{1} << 61;
+  const uint128 wanted = static_cast<uint128>(permits) << (quota.shift & 63);
+  if (family(quota) != Family::kBucket || wanted <= quota.capacity_max) return;
+  words[part * shm::kPartWords + kWordCapacityMax] =
+      static_cast<uint64_t>(std::min<uint128>(wanted, std::max(kMost, quota.capacity_max)));
+  shm::Registry registry = engine.registry;
+  registry.replace(policy, words, text);
+}
+
+absl::Status write_override_hash(const Engine& engine, std::string_view policy,
+                                 shm::OverrideHash hash, std::string_view use,
+                                 const uint64_t (&prefixes)[4]) {
+  return write_override(&engine, policy, {hash, {}, {}, prefixes}, use);
+}
 
 absl::Status Limiter::change(std::string_view name, std::string_view text,
                              OnChange on_change) const {
@@ -215,7 +262,7 @@ absl::Status Limiter::set_override(std::string_view policy, std::string_view key
     return absl::InvalidArgumentError(
         "invalid_override: an override uses a policy, unlimited or deny; nothing was given");
   }
-  return write_override(engine_.get(), policy, key, use, {});
+  return write_key(engine_.get(), policy, key, use);
 }
 
 absl::Status Limiter::set_network_override(std::string_view policy, std::string_view network,
@@ -228,7 +275,7 @@ absl::Status Limiter::set_network_override(std::string_view policy, std::string_
 }
 
 absl::Status Limiter::clear_override(std::string_view policy, std::string_view key) const {
-  return write_override(engine_.get(), policy, key, {}, {});
+  return write_key(engine_.get(), policy, key, {});
 }
 
 absl::Status Limiter::clear_network_override(std::string_view policy,

@@ -110,11 +110,13 @@ inline uint64_t fingerprint(const Hash128& hash) noexcept {
 }
 
 // The check value of a stored name; see shm::NameEntry.
-inline uint64_t name_check(const HashSecret& secret, uint64_t id, uint64_t length,
+inline uint64_t name_check(const HashSecret& secret, uint64_t id, uint64_t length, uint64_t place,
                            std::string_view stored) noexcept {
   const Hash128 text = siphash128<1, 3>(secret.key0, secret.key1, stored);
-  const uint64_t words[4] = {text.low, text.high, id, length};
-  const std::string_view bytes(reinterpret_cast<const char*>(words), sizeof(words));
+  const uint64_t words[5] = {text.low, text.high, id, length, place};
+  // A whole name, which has no place, is a round cheaper.
+  const size_t size = sizeof(words) - (place == 0 ? sizeof(place) : 0);
+  const std::string_view bytes(reinterpret_cast<const char*>(words), size);
   return siphash128<1, 3>(secret.key0, secret.key1, bytes).low;
 }
 

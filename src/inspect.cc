@@ -14,6 +14,7 @@
 #include "shm/attachments.h"
 #include "shm/names.h"
 #include "shm/segment_file.h"
+#include "shm/snapshot_status.h"
 #include "src/algo/step.h"
 #include "src/base/text.h"
 #include "src/engine.h"
@@ -47,9 +48,11 @@ bool read_name(const Engine& engine, uint64_t slot, uint64_t id, std::string& bu
                uint64_t& length) {
   const shm::NameEntry* const entry = engine.segment->name_entry(slot);
   if (entry == nullptr) return false;
-  const shm::NameEntry copy = shm::load_name(entry, engine.segment->header().name_bytes, buffer);
+  uint64_t place = 0;
+  const shm::NameEntry copy =
+      shm::load_name(entry, engine.segment->header().name_bytes, buffer, place);
   length = copy.length;
-  return name_check(engine.secret, id, copy.length, buffer) == copy.check;
+  return name_check(engine.secret, id, copy.length, place, buffer) == copy.check;
 }
 
 // What the slot says at `now`; false for a slot nobody uses.
@@ -164,6 +167,15 @@ SegmentInfo Inspector::info() const {
     info.group_gid = st.st_gid;
   }
   info.linked = segment.linked();
+  const shm::SnapshotNumbers last = shm::load_snapshot(segment.shared()->snapshot);
+  info.snapshot_generation = last.generation;
+  if (last.generation != 0) {
+    const int64_t age = engine_->clock.now() - static_cast<int64_t>(last.taken_ns);
+    info.snapshot_age_ns = std::max<int64_t>(age, 0);
+    info.snapshot_duration_ns = static_cast<int64_t>(last.duration_ns);
+    info.snapshot_rows = last.rows;
+  }
+  info.snapshot_failures = last.failures;
   return info;
 }
 

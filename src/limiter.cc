@@ -33,6 +33,7 @@ shm::SegmentSpec spec_for(const Options& options) {
   spec.cells_per_key = options.cells_per_key;
   if (options.hash != HashKind::kDefault) spec.hash_kind = static_cast<uint32_t>(options.hash);
   if (options.on_full != OnFull::kDefault) spec.on_full = static_cast<uint32_t>(options.on_full);
+  spec.hash_seed = options.hash_seed;
   spec.mode = options.mode;
   spec.replace = options.replace;
   return spec;
@@ -72,8 +73,11 @@ absl::Status check_stored(const Options& options, const shm::Segment& segment) {
   return absl::OkStatus();
 }
 
-// The spec with the policies compiled as of now. REQUIRES: check_options() is ok.
-shm::SegmentSpec spec_with_policies(const Options& options) {
+using Wrap = Limiter (*)(std::shared_ptr<Engine>);
+
+// The spec with the policies compiled as of now. `options` must outlive it. REQUIRES:
+// check_options() is ok.
+shm::SegmentSpec spec_with_policies(const Options& options, Wrap wrap) {
   shm::SegmentSpec spec = spec_for(options);
   const Beginning at{clock_for(options)->now(), wall_now_ns()};
   for (const NamedPolicy& policy : options.policies) {
@@ -83,6 +87,12 @@ shm::SegmentSpec spec_with_policies(const Options& options) {
     const Policy parsed = *parse_policy(policy.text);
     spec.cells_per_key = std::max(spec.cells_per_key, cells_needed(parsed));
     spec.policies.push_back({policy.name, *compile(parsed, at), policy_text(parsed)});
+  }
+  if (options.prepare) {
+    spec.prepare = [&options, wrap](const std::shared_ptr<shm::Segment>& segment) {
+      return options.prepare(wrap(std::allocate_shared<Engine>(shm::UndumpedAllocator<Engine>(),
+                                                               segment, *clock_for(options))));
+    };
   }
   return spec;
 }
@@ -113,13 +123,14 @@ absl::Status check_options(std::string_view name, const Options& options) {
 
 absl::StatusOr<std::shared_ptr<shm::Segment>> attach_or_create(std::string_view name,
                                                                const Options& options,
-                                                               const shm::Access& access) {
+                                                               const shm::Access& access,
+                                                               Wrap wrap) {
   // The name may appear between the failed attach and the create, and vanish again.
   absl::Status last;
   for (int round = 0; round < 8; ++round) {
     auto attached = shm::Segment::attach(name, access);
     if (!absl::IsNotFound(attached.status())) return attached;
-    auto created = shm::Segment::create(name, spec_with_policies(options), access);
+    auto created = shm::Segment::create(name, spec_with_policies(options, wrap), access);
     if (!absl::IsAlreadyExists(created.status()) && !absl::IsNotFound(created.status())) {
       return created;
     }
@@ -157,8 +168,7 @@ absl::Status check_writable(const Engine& engine, const Policy& policy) {
 
 // The engine over an attached segment, with the options' policies defined.
 absl::StatusOr<Limiter> finish_open(absl::StatusOr<std::shared_ptr<shm::Segment>> segment,
-                                    const Options& options,
-                                    Limiter (*wrap)(std::shared_ptr<Engine>)) {
+                                    const Options& options, Wrap wrap) {
   if (!segment.ok()) return segment.status();
   absl::StatusOr<Clock> clock = clock_for(options);
   if (!clock.ok()) return clock.status();
@@ -185,16 +195,17 @@ absl::StatusOr<Limiter> Limiter::open(std::string_view name, const Options& opti
   if (absl::Status status = check_options(name, options); !status.ok()) return status;
   absl::StatusOr<shm::Access> access = access_for(options, false);
   if (!access.ok()) return access.status();
-  return finish_open(attach_or_create(name, options, *access), options,
-                     [](std::shared_ptr<Engine> e) { return Limiter(std::move(e)); });
+  const Wrap wrap = [](std::shared_ptr<Engine> e) { return Limiter(std::move(e)); };
+  return finish_open(attach_or_create(name, options, *access, wrap), options, wrap);
 }
 
 absl::StatusOr<Limiter> Limiter::create(std::string_view name, const Options& options) {
   if (absl::Status status = check_options(name, options); !status.ok()) return status;
   absl::StatusOr<shm::Access> access = access_for(options, false);
   if (!access.ok()) return access.status();
-  return finish_open(shm::Segment::create(name, spec_with_policies(options), *access), options,
-                     [](std::shared_ptr<Engine> e) { return Limiter(std::move(e)); });
+  const Wrap wrap = [](std::shared_ptr<Engine> e) { return Limiter(std::move(e)); };
+  return finish_open(shm::Segment::create(name, spec_with_policies(options, wrap), *access),
+                     options, wrap);
 }
 
 absl::StatusOr<Limiter> Limiter::attach(std::string_view name, const Options& options) {

@@ -257,9 +257,10 @@ Verifier::Known Verifier::name_of(uint64_t position, uint64_t id) const {
   Known known;
   const shm::NameEntry* const entry = engine_.segment->name_entry(position);
   if (entry == nullptr) return known;
+  uint64_t place = 0;
   const shm::NameEntry copy =
-      shm::load_name(entry, engine_.segment->header().name_bytes, known.text);
-  known.verified = name_check(engine_.secret, id, copy.length, known.text) == copy.check;
+      shm::load_name(entry, engine_.segment->header().name_bytes, known.text, place);
+  known.verified = name_check(engine_.secret, id, copy.length, place, known.text) == copy.check;
   if (!known.verified || copy.length != known.text.size()) return known;
   known.hash = hash_key(engine_.secret, known.text);
   known.whole = fingerprint(known.hash) == (id & shm::kFingerprintMask);

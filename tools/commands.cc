@@ -13,6 +13,7 @@
 #include "brim/inspect.h"
 #include "brim/policy.h"
 #include "output.h"
+#include "snapshot.h"
 
 namespace brim::tools {
 
@@ -142,68 +143,6 @@ int print_created(const std::string& name, const Options& options, bool existed)
   return finish();
 }
 
-std::string_view reason_text(Reason reason) {
-  switch (reason) {
-    case Reason::kNone:
-      return "none";
-    case Reason::kCostAboveBurst:
-      return "cost_above_burst";
-    case Reason::kFull:
-      return "full";
-    case Reason::kContended:
-      return "contended";
-    case Reason::kReadOnly:
-      return "read_only";
-    case Reason::kNoPolicy:
-      return "no_policy";
-    case Reason::kBarred:
-      return "barred";
-    case Reason::kShadow:
-      return "shadow";
-    case Reason::kExempt:
-      return "exempt";
-    case Reason::kBlocked:
-      return "blocked";
-    case Reason::kUnsupported:
-      return "unsupported";
-    case Reason::kTooLate:
-      return "too_late";
-  }
-  return "unknown";
-}
-
-std::string_view verdict_text(Verdict verdict) {
-  return verdict == Verdict::kAllowed  ? "allowed"
-         : verdict == Verdict::kDenied ? "denied"
-                                       : "unavailable";
-}
-
-absl::StatusOr<std::string> read_key(const std::string& path) {
-  const bool from_stdin = path == "-";
-  const int fd = from_stdin ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  std::string key;
-  char buffer[65536];
-  ssize_t n = fd < 0 ? -1 : 1;
-  while (n > 0 && key.size() <= kMaxKeyBytes) {
-    n = read(fd, buffer, sizeof(buffer));
-    if (n > 0) key.append(buffer, static_cast<size_t>(n));
-    if (n < 0 && errno == EINTR) n = 1;
-  }
-  const int error = errno;
-  if (fd >= 0 && !from_stdin) close(fd);
-  if (n < 0) {
-    return absl::UnavailableError(join("key_unreadable: --key-file '", escape_text(path),
-                                       "': ", std::strerror(error),
-                                       "; give a readable file, or - for standard input"));
-  }
-  if (key.size() > kMaxKeyBytes) {
-    return absl::InvalidArgumentError(join("invalid_key: --key-file '", escape_text(path),
-                                           "' holds more than ", kMaxKeyBytes,
-                                           " bytes; give a shorter key, or a hash of it"));
-  }
-  return key;
-}
-
 // The policy to ask: the one named, or the only one there is.
 absl::StatusOr<std::string> choose_policy(const TryArgs& args, const Options& options) {
   if (args.policy.has_value()) return *args.policy;
@@ -288,6 +227,68 @@ ListedDetails details_of(const ListedSegment& segment) {
 
 }  // namespace
 
+std::string_view reason_text(Reason reason) {
+  switch (reason) {
+    case Reason::kNone:
+      return "none";
+    case Reason::kCostAboveBurst:
+      return "cost_above_burst";
+    case Reason::kFull:
+      return "full";
+    case Reason::kContended:
+      return "contended";
+    case Reason::kReadOnly:
+      return "read_only";
+    case Reason::kNoPolicy:
+      return "no_policy";
+    case Reason::kBarred:
+      return "barred";
+    case Reason::kShadow:
+      return "shadow";
+    case Reason::kExempt:
+      return "exempt";
+    case Reason::kBlocked:
+      return "blocked";
+    case Reason::kUnsupported:
+      return "unsupported";
+    case Reason::kTooLate:
+      return "too_late";
+  }
+  return "unknown";
+}
+
+std::string_view verdict_text(Verdict verdict) {
+  return verdict == Verdict::kAllowed  ? "allowed"
+         : verdict == Verdict::kDenied ? "denied"
+                                       : "unavailable";
+}
+
+absl::StatusOr<std::string> read_key(const std::string& path) {
+  const bool from_stdin = path == "-";
+  const int fd = from_stdin ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  std::string key;
+  char buffer[65536];
+  ssize_t n = fd < 0 ? -1 : 1;
+  while (n > 0 && key.size() <= kMaxKeyBytes) {
+    n = read(fd, buffer, sizeof(buffer));
+    if (n > 0) key.append(buffer, static_cast<size_t>(n));
+    if (n < 0 && errno == EINTR) n = 1;
+  }
+  const int error = errno;
+  if (fd >= 0 && !from_stdin) close(fd);
+  if (n < 0) {
+    return absl::UnavailableError(join("key_unreadable: --key-file '", escape_text(path),
+                                       "': ", std::strerror(error),
+                                       "; give a readable file, or - for standard input"));
+  }
+  if (key.size() > kMaxKeyBytes) {
+    return absl::InvalidArgumentError(join("invalid_key: --key-file '", escape_text(path),
+                                           "' holds more than ", kMaxKeyBytes,
+                                           " bytes; give a shorter key, or a hash of it"));
+  }
+  return key;
+}
+
 int run_create(const CreateArgs& args) {
   const absl::StatusOr<Options> options = create_options(args);
   if (!options.ok()) return report(options.status());
@@ -296,7 +297,11 @@ int run_create(const CreateArgs& args) {
     const absl::Status old = Inspector::attach(args.name).status();
     if (status_name(old) == "segment_bad_magic") return report(old);
   }
-  absl::StatusOr<Limiter> limiter = Limiter::create(args.name, *options);
+  RestoreReport restored;
+  absl::StatusOr<Limiter> limiter =
+      args.restore.empty() ? Limiter::create(args.name, *options)
+                           : create_restored(args.name, *options, args.restore, &restored);
+  if (limiter.ok() && !args.restore.empty()) emit(restore_text(restored));
   const bool existed = args.if_missing && absl::IsAlreadyExists(limiter.status());
   if (existed) limiter = Limiter::open(args.name, *options);
   if (!limiter.ok()) return report(limiter.status());

@@ -6,6 +6,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -24,6 +25,7 @@ struct CreateArgs {
   std::optional<std::string> on_full;
   std::optional<std::string> mode;
   std::string group;
+  std::string restore;  // a snapshot's file
   bool huge_pages = false;
   bool recreate = false;
   bool if_missing = false;
@@ -52,6 +54,13 @@ struct UnlinkArgs {
   std::vector<std::string> names;
 };
 int run_unlink(const UnlinkArgs& args);
+
+// All bytes of a file, "-" for standard input, as a key; InvalidArgument beyond 64 MiB.
+absl::StatusOr<std::string> read_key(const std::string& path);
+
+// The stable words of an answer.
+std::string_view verdict_text(Verdict verdict);
+std::string_view reason_text(Reason reason);
 
 // Options that trust a segment of `owner`, a user's name or number, and one of `group`; of nobody
 // else if empty.

@@ -75,6 +75,19 @@ std::vector<Fact> facts_of(const SegmentInfo& info) {
   facts.push_back(number("creator_pid", info.creator_pid));
   facts.push_back({"created_wall_ns", utc_time(info.created_wall_ns),
                    std::to_string(info.created_wall_ns), false, "created"});
+  const bool taken = info.snapshot_generation != 0;
+  facts.push_back({"snapshot_generation", taken ? join(info.snapshot_generation) : "none",
+                   std::to_string(info.snapshot_generation), false, "snapshot"});
+  if (taken) {
+    facts.push_back({"snapshot_age_ns", human_duration(info.snapshot_age_ns),
+                     std::to_string(info.snapshot_age_ns), false, "snapshot_age"});
+    facts.push_back({"snapshot_duration_ns", human_duration(info.snapshot_duration_ns),
+                     std::to_string(info.snapshot_duration_ns), false, "snapshot_duration"});
+    facts.push_back(number("snapshot_rows", info.snapshot_rows));
+  }
+  if (taken || info.snapshot_failures != 0) {
+    facts.push_back(number("snapshot_failures", info.snapshot_failures));
+  }
   return facts;
 }
 

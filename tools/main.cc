@@ -14,8 +14,11 @@
 #include "check.h"
 #include "commands.h"
 #include "dump.h"
+#include "keys.h"
+#include "metrics.h"
 #include "output.h"
 #include "replay.h"
+#include "snapshot.h"
 #include "verify.h"
 
 namespace brim::tools {
@@ -48,6 +51,8 @@ void add_create(CLI::App& app, int& exit_code) {
   command->add_option("--group", args->group, "Group that shares the segment; implies mode 0660");
   command->add_option("--probe-limit", args->probe_limit,
                       "Groups of four slots searched for a key, 1 to 255 (default 48)");
+  command->add_option("--restore", args->restore,
+                      "Begin with the sizes, policies and keys of this snapshot");
   command->add_flag("--huge-pages", args->huge_pages, "Ask for transparent huge pages");
   CLI::Option* const recreate = command->add_flag(
       "--recreate", args->recreate, "Replace a segment of this name; its users keep the old one");
@@ -267,12 +272,15 @@ int run(int argc, char** argv) {
   add_list(app, exit_code);
   add_info(app, exit_code);
   add_dump(app, exit_code);
+  add_metrics_command(app, exit_code);
+  add_key_commands(app, exit_code);
   add_try(app, exit_code);
   add_unlink(app, exit_code);
   add_replay_command(app, exit_code);
   add_verify_command(app, exit_code);
   add_check(app, exit_code);
   add_change_commands(app, exit_code);
+  add_snapshot_commands(app, exit_code);
   app.require_subcommand(1, 1);  // a key or name may be called as a command is
   app.footer(
       "Exit status: 0 done or allowed, 1 failure, 2 wrong usage, 3 no such segment,\n"

@@ -40,6 +40,12 @@ struct SegmentInfo {
   uint32_t creator_pid = 0;
   int64_t created_wall_ns = 0;  // since 1970
   bool linked = true;           // the name still leads to this segment
+  // The last snapshot (brim/snapshot.h); generation 0: none was taken yet.
+  uint64_t snapshot_generation = 0;
+  int64_t snapshot_age_ns = 0;       // since it was taken
+  int64_t snapshot_duration_ns = 0;  // that it took
+  uint64_t snapshot_rows = 0;
+  uint64_t snapshot_failures = 0;  // tries in a row that failed since then
 };
 
 // One counter, self-describing.

@@ -16,6 +16,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -54,6 +55,8 @@ struct NamedPolicy {
   std::string text;
 };
 
+class Limiter;
+
 struct Options {
   // Behaviour. Zero or default means: the default when creating, what is stored when attaching.
   uint64_t capacity = 0;       // slots for keys; default 65536; 16 bytes each
@@ -68,6 +71,13 @@ struct Options {
   bool accept_stored = false;  // on a mismatch attach with the stored values instead of failing
   ClockKind clock = ClockKind::kAuto;
   const std::atomic<int64_t>* manual_clock_ns = nullptr;  // REQUIRED with ClockKind::kManual
+
+  // The hashes of another segment (brim/state.h), so that states that lack the whole key can be
+  // taken over; decides `hash` too. Empty: a new random seed.
+  std::string hash_seed = {};
+  // Called with a new segment before anyone can attach it, to fill it; an error abandons it. When
+  // several processes create at once each fills its own, and one of them gets the name.
+  std::function<absl::Status(const Limiter&)> prepare = {};
 
   // Access.
   uint32_t mode = 0600;    // exactly this, whatever the umask; 0600, 0640 or 0660
@@ -271,6 +281,11 @@ class Limiter {
   absl::Status clear_override(std::string_view policy, std::string_view key) const;
   absl::Status clear_network_override(std::string_view policy, std::string_view network) const;
 
+  // Frees the slots of keys that have been idle for `idle_ns` or longer, in one pass over the table
+  // while traffic runs; returns how many. Nothing is forgiven: an idle key owes nothing. Callers
+  // reuse such slots anyway; this makes the occupancy tell the truth. brim agent does it.
+  uint64_t sweep(int64_t idle_ns) const;
+
   // False once the name was removed or taken by another segment (an operator's rm, logind's
   // RemoveIPC): this process then counts apart from newcomers. One stat; not for the hot path.
   bool linked() const;
@@ -278,6 +293,7 @@ class Limiter {
   const std::string& name() const;
 
  private:
+  friend class StateWriter;
   explicit Limiter(std::shared_ptr<internal::Engine> engine) : engine_(std::move(engine)) {}
   std::shared_ptr<internal::Engine> engine_;
 };

@@ -35,9 +35,9 @@ namespace {
 
 constexpr size_t kPage = 4096;
 
-Options made_with() {
+Options made_with(uint64_t capacity) {
   Options options;
-  options.capacity = 40;
+  options.capacity = capacity;
   options.name_bytes = 16;
   options.max_policies = 14;
   options.overrides = 12;
@@ -86,7 +86,7 @@ const std::vector<NamedPolicy>& segment_policies() {
   return policies;
 }
 
-SegmentFile::SegmentFile() : alone_(private_shm()) {
+SegmentFile::SegmentFile(uint64_t capacity) : alone_(private_shm()) {
   directory_ = shm::kShmDirectory;
   if (!alone_) {
     directory_ += "/brim-fuzz-XXXXXX";
@@ -94,7 +94,7 @@ SegmentFile::SegmentFile() : alone_(private_shm()) {
   }
   path_ = directory_ + "/api";
   {
-    Options options = made_with();
+    Options options = made_with(capacity);
     options.clock = ClockKind::kManual;
     options.manual_clock_ns = &clock_ns_;
     const absl::StatusOr<Limiter> made = Limiter::create(path_, options);

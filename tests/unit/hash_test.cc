@@ -250,13 +250,14 @@ TEST(Hash, FingerprintIsNeverVirginOrFree) {
 // the text, the id, the full length and the secret.
 TEST(Hash, NameCheckCoversEverything) {
   const HashSecret secret{7, 8, false, nullptr};
-  const uint64_t check = name_check(secret, 100, 11, "203.0.113.9");
-  EXPECT_EQ(check, name_check(secret, 100, 11, "203.0.113.9"));
-  EXPECT_NE(check, name_check(secret, 101, 11, "203.0.113.9"));
-  EXPECT_NE(check, name_check(secret, 100, 12, "203.0.113.9"));
-  EXPECT_NE(check, name_check(secret, 100, 11, "203.0.113.8"));
-  EXPECT_NE(check, name_check({7, 9, false, nullptr}, 100, 11, "203.0.113.9"));
-  EXPECT_NE(name_check(secret, 100, 0, ""), 0u) << "a zeroed entry has no valid name";
+  const uint64_t check = name_check(secret, 100, 11, 0, "203.0.113.9");
+  EXPECT_EQ(check, name_check(secret, 100, 11, 0, "203.0.113.9"));
+  EXPECT_NE(check, name_check(secret, 101, 11, 0, "203.0.113.9"));
+  EXPECT_NE(check, name_check(secret, 100, 12, 0, "203.0.113.9"));
+  EXPECT_NE(check, name_check(secret, 100, 11, 1, "203.0.113.9"));
+  EXPECT_NE(check, name_check(secret, 100, 11, 0, "203.0.113.8"));
+  EXPECT_NE(check, name_check({7, 9, false, nullptr}, 100, 11, 0, "203.0.113.9"));
+  EXPECT_NE(name_check(secret, 100, 0, 0, ""), 0u) << "a zeroed entry has no valid name";
 }
 
 }  // namespace

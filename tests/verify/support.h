@@ -43,9 +43,12 @@ inline void plant_copy(const Raw& raw, uint64_t position, uint64_t slot_id, Word
   const shm::Segment& segment = *raw.engine().segment;
   // The name first: a slot without one is another finding.
   if (shm::NameEntry* const entry = segment.name_entry(position)) {
-    const std::string stored = key.substr(0, segment.header().name_bytes);
-    shm::store_name(entry, stored, key.size(),
-                    name_check(raw.engine().secret, slot_id, key.size(), stored));
+    const size_t room = segment.header().name_bytes;
+    const std::string text = key.substr(0, shm::kept_bytes(key.size(), room));
+    const HashSecret& secret = raw.engine().secret;
+    const uint64_t place = key.size() > room ? hash_key(secret, key).low : 0;
+    shm::store_name(entry, room, text, key.size(), place,
+                    name_check(secret, slot_id, key.size(), place, text));
   }
   raw.set(position, {slot_id, word});
 }

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT
+#include "keys.h"
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "brim/inspect.h"
+#include "commands.h"
+#include "output.h"
+
+namespace brim::tools {
+
+namespace {
+
+constexpr char kNameHelp[] = "Name of the segment, or an absolute path";
+
+struct KeyArgs {
+  std::string name;
+  std::optional<std::string> key;
+  std::optional<std::string> key_file;
+  std::optional<std::string> policy;
+  std::string owner;
+  std::string group;
+  std::string format = "table";
+  std::string remaining;
+  bool all = false;
+};
+
+absl::StatusOr<std::string> key_of(const KeyArgs& args) {
+  if (args.key.has_value() == args.key_file.has_value()) {
+    return absl::InvalidArgumentError(
+        "key_needed: give KEY, or --key-file with a file that holds it, and not both");
+  }
+  return args.key.has_value() ? absl::StatusOr<std::string>(*args.key) : read_key(*args.key_file);
+}
+
+// The policy that was named, or all there are.
+absl::StatusOr<std::vector<PolicyHandle>> policies_of(const Limiter& limiter,
+                                                      const std::optional<std::string>& name) {
+  std::vector<PolicyHandle> handles;
+  for (const std::string& each :
+       name.has_value() ? std::vector<std::string>{*name} : limiter.policy_names()) {
+    const absl::StatusOr<PolicyHandle> handle = limiter.policy(each);
+    if (!handle.ok()) return handle.status();
+    handles.push_back(*handle);
+  }
+  return handles;
+}
+
+// The key, and the policies it is asked of.
+struct Asked {
+  std::string key;
+  std::vector<PolicyHandle> policies;
+};
+
+absl::StatusOr<Asked> asked_of(const KeyArgs& args, bool read_only) {
+  absl::StatusOr<std::string> key = key_of(args);
+  if (!key.ok()) return key.status();
+  const absl::StatusOr<Options> options = trusting_options(args.owner, args.group);
+  if (!options.ok()) return options.status();
+  const absl::StatusOr<Limiter> limiter = read_only ? Limiter::attach_read_only(args.name, *options)
+                                                    : Limiter::attach(args.name, *options);
+  if (!limiter.ok()) return limiter.status();
+  absl::StatusOr<std::vector<PolicyHandle>> policies = policies_of(*limiter, args.policy);
+  if (!policies.ok()) return policies.status();
+  return Asked{*std::move(key), *std::move(policies)};
+}
+
+// What each policy answers for the key now, without taking anything.
+int run_get(const KeyArgs& args) {
+  const absl::StatusOr<Format> format = parse_format(args.format);
+  if (!format.ok()) return report(format.status());
+  const absl::StatusOr<Asked> asked = asked_of(args, true);
+  if (!asked.ok()) return report(asked.status());
+  const auto ns = [](int64_t span) { return span == kNever ? "" : std::to_string(span); };
+  JsonWriter json;
+  json.begin('{').field("version", 1).field("segment", args.name);
+  json.field("key_base64", base64(asked->key)).name("policies").begin('[');
+  std::string csv =
+      csv_row({"policy", "verdict", "reason", "remaining", "retry_after_ns", "reset_after_ns"});
+  std::vector<std::vector<std::string>> rows = {
+      {"POLICY", "VERDICT", "REASON", "REMAINING", "RETRY AFTER", "RESET AFTER"}};
+  for (const PolicyHandle& handle : asked->policies) {
+    const Decision next = handle.peek(asked->key, 1);
+    const std::string_view verdict = verdict_text(next.verdict);
+    const std::string_view reason = reason_text(next.reason);
+    // A refusal does not tell what a smaller request would find.
+    const uint32_t remaining = handle.peek(asked->key, 0).remaining;
+    json.line().begin('{').field("policy", handle.name()).field("verdict", verdict);
+    json.field("reason", reason).field("remaining", remaining);
+    json.name("retry_after_ns").duration(next.retry_after_ns);
+    json.name("reset_after_ns").duration(next.reset_after_ns).end('}');
+    csv += csv_row({escape_key(handle.name()), verdict, reason, std::to_string(remaining),
+                    ns(next.retry_after_ns), ns(next.reset_after_ns)});
+    rows.push_back({escape_key(handle.name()), std::string(verdict), std::string(reason),
+                    std::to_string(remaining), human_duration(next.retry_after_ns),
+                    human_duration(next.reset_after_ns)});
+  }
+  emit(*format == Format::kJson  ? json.end(']').end('}').take() + "\n"
+       : *format == Format::kCsv ? csv
+                                 : table(rows, {3}));
+  return finish();
+}
+
+// Keys whose whole text is known, one by one: for policies whose state is not all in the word.
+int reset_each(const KeyArgs& args, const PolicyHandle& handle, const Options& options) {
+  const absl::StatusOr<Inspector> inspector = Inspector::attach(args.name, options);
+  if (!inspector.ok()) return report(inspector.status());
+  uint64_t done = 0;
+  uint64_t unknown = 0;
+  inspector->for_each_key([&](const KeyInfo& key) {
+    if (key.policy != handle.number() || key.state != SlotState::kLive) return true;
+    const bool whole = key.has_name && key.name.size() == key.name_length;
+    done += whole && handle.reset(key.name) ? 1 : 0;
+    unknown += whole ? 0 : 1;
+    return true;
+  });
+  emit(join("policy ", escape_text(handle.name()), ": ", done, " keys reset\n"));
+  if (unknown != 0) {
+    complain(join("reset_partial: ", unknown, " keys of policy ", escape_text(handle.name()),
+                  " are longer than the text kept (name_bytes) and were left; reset them by KEY"));
+  }
+  return finish(unknown == 0 ? kExitOk : kExitFailure);
+}
+
+int reset_all(const KeyArgs& args) {
+  if (!args.policy.has_value() || args.key.has_value() || args.key_file.has_value()) {
+    return report(absl::InvalidArgumentError(
+        "invalid_option: --all resets every key of one policy; give --policy and no KEY"));
+  }
+  const absl::StatusOr<Options> options = trusting_options(args.owner, args.group);
+  if (!options.ok()) return report(options.status());
+  const absl::StatusOr<Limiter> limiter = Limiter::attach(args.name, *options);
+  if (!limiter.ok()) return report(limiter.status());
+  const absl::StatusOr<PolicyHandle> handle = limiter->policy(*args.policy);
+  if (!handle.ok()) return report(handle.status());
+  const absl::Status status =
+      limiter->change(*args.policy, policy_text(handle->policy()), OnChange::kReset);
+  if (status_name(status) == "policy_change_unfit") return reset_each(args, *handle, *options);
+  if (!status.ok()) return report(status);
+  emit(join("policy ", escape_text(*args.policy), ": all keys reset\n"));
+  return finish();
+}
+
+int run_reset(const KeyArgs& args) {
+  if (args.all) return reset_all(args);
+  const absl::StatusOr<Asked> asked = asked_of(args, false);
+  if (!asked.ok()) return report(asked.status());
+  for (const PolicyHandle& handle : asked->policies) {
+    const bool owed = handle.reset(asked->key);
+    emit(join("policy ", escape_text(handle.name()), ": ", owed ? "reset" : "owed nothing", "\n"));
+  }
+  return finish();
+}
+
+int run_set(const KeyArgs& args) {
+  const absl::StatusOr<uint64_t> wanted =
+      parse_count("--remaining", args.remaining, 0, uint64_t{1} << 31);
+  if (!wanted.ok()) return report(wanted.status());
+  const absl::StatusOr<Asked> asked = asked_of(args, false);
+  if (!asked.ok()) return report(asked.status());
+  if (asked->policies.size() != 1) {
+    return report(absl::InvalidArgumentError(join("policy_needed: segment ", escape_text(args.name),
+                                                  " has ", asked->policies.size(),
+                                                  " policies; say which one with --policy")));
+  }
+  const PolicyHandle& handle = asked->policies.front();
+  const uint32_t now = handle.peek(asked->key, 0).remaining;
+  const auto target = static_cast<uint32_t>(*wanted);
+  if (target < now) handle.commit(asked->key, 0, now - target);
+  if (target > now) handle.refund(asked->key, target - now);
+  const uint32_t after = handle.peek(asked->key, 0).remaining;
+  emit(join("policy ", escape_text(handle.name()), ": remaining ", after, ", was ", now, "\n"));
+  // More than that may have come back meanwhile; less is what the policy can not give.
+  if (after >= target) return finish();
+  complain(join("set_partial: policy ", escape_text(handle.name()), " can not give the key ",
+                target, " permits; it has ", after));
+  return finish(kExitFailure);
+}
+
+CLI::App* add_command(CLI::App& app, const char* name, const char* what,
+                      const std::shared_ptr<KeyArgs>& args) {
+  CLI::App* const command = app.add_subcommand(name, what);
+  command->add_option("NAME", args->name, kNameHelp)->required();
+  command->add_option("KEY", args->key, "The key; after -- if it begins with a dash");
+  command->add_option("--key-file", args->key_file,
+                      "Read the key from this file, all its bytes; - for standard input");
+  command->add_option("--owner", args->owner, "Trust a segment of this user, too");
+  command->add_option("--group", args->group, "Trust a segment of this group");
+  return command;
+}
+
+}  // namespace
+
+void add_key_commands(CLI::App& app, int& exit_code) {
+  const auto get = std::make_shared<KeyArgs>();
+  CLI::App* command = add_command(app, "get", "Show what each policy would answer a key", get);
+  command->add_option("--policy", get->policy, "Only this policy");
+  command->add_option("--format", get->format, "table, json or csv (default table)");
+  command->footer("Examples:\n  brim get api 192.0.2.7\n  brim get api alice --format json");
+  command->callback([get, &exit_code] { exit_code = run_get(*get); });
+
+  const auto reset = std::make_shared<KeyArgs>();
+  command = add_command(app, "reset", "Forget what a key owes, and its bans", reset);
+  command->add_option("--policy", reset->policy, "Only under this policy");
+  command->add_flag("--all", reset->all, "Every key of the policy");
+  command->footer("Examples:\n  brim reset api 192.0.2.7\n  brim reset api --policy per_ip --all");
+  command->callback([reset, &exit_code] { exit_code = run_reset(*reset); });
+
+  const auto set = std::make_shared<KeyArgs>();
+  command = add_command(app, "set", "Give or take permits until so many remain", set);
+  command->add_option("--remaining", set->remaining, "Permits that shall remain")->required();
+  command->add_option("--policy", set->policy, "The policy; may be left out if there is only one");
+  command->footer("Examples:\n  brim set api alice --policy per_user --remaining 5");
+  command->callback([set, &exit_code] { exit_code = run_set(*set); });
+}
+
+}  // namespace brim::tools
