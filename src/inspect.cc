@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <limits>
 
 #include "shm/attachments.h"
 #include "shm/names.h"
@@ -170,9 +171,11 @@ SegmentInfo Inspector::info() const {
   const shm::SnapshotNumbers last = shm::load_snapshot(segment.shared()->snapshot);
   info.snapshot_generation = last.generation;
   if (last.generation != 0) {
-    const int64_t age = engine_->clock.now() - static_cast<int64_t>(last.taken_ns);
-    info.snapshot_age_ns = std::max<int64_t>(age, 0);
-    info.snapshot_duration_ns = static_cast<int64_t>(last.duration_ns);
+    // A hostile writer's words may say anything.
+    constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
+    const auto now = static_cast<uint64_t>(std::max<int64_t>(engine_->clock.now(), 0));
+    info.snapshot_age_ns = static_cast<int64_t>(now - std::min(now, last.taken_ns));
+    info.snapshot_duration_ns = static_cast<int64_t>(std::min(last.duration_ns, kMost));
     info.snapshot_rows = last.rows;
   }
   info.snapshot_failures = last.failures;
