@@ -231,7 +231,7 @@ class Damaged(BrimTest):
         # Headers, policy records, the slots and their names; most of the file is counters.
         parts = [(0, 1408), (1408, 4096), (len(content) - 256 * 80, len(content))]
         answers = {OK, FAILURE, USAGE, INCOMPATIBLE, REFUSED}
-        for round_ in range(120):
+        for round_ in range(40):
             damaged = bytearray(content)
             low, high = parts[round_ % len(parts)]
             for _ in range(generator.choice([1, 4, 64, 1000])):
