@@ -148,14 +148,13 @@ absl::Status read_use(const Engine& engine, std::string_view use, shm::Override&
   return absl::OkStatus();
 }
 
-// Sets or clears (`use` empty) one override.
-absl::Status write_override(const Engine* engine, std::string_view policy, const Subject& subject,
+// Sets or clears (`use` empty) one override. REQUIRES: the segment can be written to.
+absl::Status write_override(const Engine& engine, std::string_view policy, const Subject& subject,
                             std::string_view use) {
-  if (absl::Status status = not_writable(engine); !status.ok()) return status;
-  Held held{engine->registry.lock()};
+  Held held{engine.registry.lock()};
   shm::Override what;
   if (policy != "*") {
-    if (absl::Status status = find(*engine, policy, held); !status.ok()) return status;
+    if (absl::Status status = find(engine, policy, held); !status.ok()) return status;
     what.from = held.number;
     if (what.from == shm::kAnyPolicy) {
       return absl::FailedPreconditionError(
@@ -163,28 +162,28 @@ absl::Status write_override(const Engine* engine, std::string_view policy, const
               ", which can have no override of its own; define it earlier"));
     }
   } else if (!held.lock.held()) {
-    return engine->lock_error();
+    return engine.lock_error();
   }
-  shm::OverrideWriter writer = override_writer(*engine);
+  shm::OverrideWriter writer = override_writer(engine);
   if (use.empty()) {
     if (writer.remove(subject.hash, what.from)) return absl::OkStatus();
     return absl::NotFoundError(cat("override_not_found: policy '", printable(policy),
-                                   "' of segment ", shown_path(engine->segment->path()),
+                                   "' of segment ", shown_path(engine.segment->path()),
                                    " has no override for '", printable(subject.text), "'"));
   }
-  if (absl::Status status = read_use(*engine, use, what); !status.ok()) return status;
+  if (absl::Status status = read_use(engine, use, what); !status.ok()) return status;
   if (subject.prefixes != nullptr) writer.add_prefixes(subject.prefixes);
   if (absl::Status status = writer.set(subject.hash, what, subject.network); !status.ok()) {
     return status;
   }
-  tell_policies(*engine, what.from);
+  tell_policies(engine, what.from);
   return absl::OkStatus();
 }
 
 absl::Status write_key(const Engine* engine, std::string_view policy, std::string_view key,
                        std::string_view use, shm::NetworkKind network = {}) {
   if (absl::Status status = not_writable(engine); !status.ok()) return status;
-  return write_override(engine, policy, {override_hash(*engine, key), key, network}, use);
+  return write_override(*engine, policy, {override_hash(*engine, key), key, network}, use);
 }
 
 absl::Status write_network(const Engine* engine, std::string_view policy, std::string_view network,
@@ -215,7 +214,7 @@ void raise_ceiling(const Engine& engine, uint16_t policy, uint32_t part,
 absl::Status write_override_hash(const Engine& engine, std::string_view policy,
                                  shm::OverrideHash hash, std::string_view use,
                                  const uint64_t (&prefixes)[4]) {
-  return write_override(&engine, policy, {hash, {}, {}, prefixes}, use);
+  return write_override(engine, policy, {hash, {}, {}, prefixes}, use);
 }
 
 absl::Status Limiter::change(std::string_view name, std::string_view text,

@@ -17,8 +17,8 @@ namespace brim {
 void raise_ceiling(const internal::Engine& engine, uint16_t policy, uint32_t part,
                    uint64_t permits) noexcept;
 
-// Sets the override of a key that is known by its hash. `prefixes`: lengths that networks among
-// such keys may have; see shm::OverrideHeader.
+// REQUIRES: the segment can be written to. Sets the override of a key that is known by its hash.
+// `prefixes`: lengths that networks among such keys may have; see shm::OverrideHeader.
 absl::Status write_override_hash(const internal::Engine& engine, std::string_view policy,
                                  shm::OverrideHash hash, std::string_view use,
                                  const uint64_t (&prefixes)[4]);

@@ -31,4 +31,16 @@ absl::StatusOr<shm::Access> access_for(const Options& options, bool read_only) {
   return access;
 }
 
+absl::StatusOr<std::shared_ptr<Engine>> attach_engine(std::string_view name, const Options& options,
+                                                      bool read_only) {
+  const absl::StatusOr<Clock> clock = clock_for(options);
+  if (!clock.ok()) return clock.status();
+  const absl::StatusOr<shm::Access> access = access_for(options, read_only);
+  if (!access.ok()) return access.status();
+  auto segment = shm::Segment::attach(name, *access);
+  if (!segment.ok()) return segment.status();
+  return std::allocate_shared<Engine>(shm::UndumpedAllocator<Engine>(), *std::move(segment),
+                                      *clock);
+}
+
 }  // namespace brim::internal

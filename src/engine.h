@@ -89,6 +89,11 @@ class Engine {
 absl::StatusOr<Clock> clock_for(const Options& options);
 absl::StatusOr<shm::Access> access_for(const Options& options, bool read_only);
 
+// The engine over a segment that is there. It is in no core dump: it holds the hash key.
+// Errors: those of both, and of Segment::attach.
+absl::StatusOr<std::shared_ptr<Engine>> attach_engine(std::string_view name, const Options& options,
+                                                      bool read_only);
+
 }  // namespace brim::internal
 
 #endif  // BRIM_SRC_ENGINE_H_

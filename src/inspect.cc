@@ -27,12 +27,6 @@ using internal::Engine;
 
 namespace {
 
-std::string hex_bytes(const uint8_t* bytes, size_t size) {
-  std::string text;
-  for (size_t i = 0; i < size; ++i) text += hex(bytes[i], 2);
-  return text;
-}
-
 // The quotas of all rates of all policies, read once for a scan: kMaxParts of each.
 std::vector<Quota> read_quotas(const Engine& engine) {
   std::vector<Quota> quotas(size_t{engine.registry.size()} * shm::kMaxParts);
@@ -132,14 +126,9 @@ constexpr PolicyCounterText kPolicyCounterTexts[] = {
 }  // namespace
 
 absl::StatusOr<Inspector> Inspector::attach(std::string_view name, const Options& options) {
-  const absl::StatusOr<Clock> clock = internal::clock_for(options);
-  if (!clock.ok()) return clock.status();
-  const absl::StatusOr<shm::Access> access = internal::access_for(options, true);
-  if (!access.ok()) return access.status();
-  auto segment = shm::Segment::attach(name, *access);
-  if (!segment.ok()) return segment.status();
-  return Inspector(
-      std::allocate_shared<Engine>(shm::UndumpedAllocator<Engine>(), *std::move(segment), *clock));
+  auto engine = internal::attach_engine(name, options, true);
+  if (!engine.ok()) return engine.status();
+  return Inspector(*std::move(engine));
 }
 
 SegmentInfo Inspector::info() const {

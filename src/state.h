@@ -27,6 +27,14 @@ constexpr Family family_of(StateKind kind) noexcept {
   return Family::kNone;
 }
 
+// A bucket's least share of the rate at which it may have refilled: a warm-up may begin anew at any
+// change.
+constexpr uint32_t slowest_ppm(const Quota& quota) noexcept {
+  if (!has(quota, kWarped)) return kWholePpm;
+  const uint64_t from = quota.warp.ramp_ns != 0 ? quota.warp.from_ppm : kWholePpm;
+  return static_cast<uint32_t>(from * quota.warp.factor_ppm / kWholePpm);
+}
+
 // A file may say anything: no longer period than sums of times have room for.
 inline saved::Unit unit_of(const RateState& rate) noexcept {
   return {family_of(rate.kind), rate.unit_shift & 63, rate.limit,

@@ -175,19 +175,6 @@ void read_key(const Engine& engine, uint64_t slot, uint64_t id, KeyState& state)
   state.place = state.whole_key() ? hash_key(engine.secret, state.key).low : place;
 }
 
-std::string hex_of(const uint8_t* bytes, size_t size) {
-  std::string text;
-  for (size_t i = 0; i < size; ++i) text += hex(bytes[i], 2);
-  return text;
-}
-
-// Least share of the rate at which it may have refilled: a warm-up may begin anew at any change.
-uint32_t slowest_ppm(const Quota& quota) noexcept {
-  if (!has(quota, kWarped | kScaled)) return kWholePpm;
-  const uint64_t from = quota.warp.ramp_ns != 0 ? quota.warp.from_ppm : kWholePpm;
-  return static_cast<uint32_t>(from * quota.warp.factor_ppm / kWholePpm);
-}
-
 RateState rate_state(uint16_t policy, uint32_t part, const Source& source) {
   RateState rate;
   rate.policy = policy;
@@ -212,26 +199,17 @@ std::string canonical_name(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<StateReader> StateReader::attach(std::string_view name, const Options& options) {
-  shm::Access access;
-  access.read_only = true;
-  access.owner_uid = options.owner_uid;
-  const absl::StatusOr<int64_t> gid = shm::group_id(options.group);
-  if (!gid.ok()) return gid.status();
-  access.gid = *gid;
-  auto segment = shm::Segment::attach(name, access);
-  if (!segment.ok()) return segment.status();
-  const Clock clock = options.clock == ClockKind::kManual && options.manual_clock_ns != nullptr
-                          ? Clock::manual(options.manual_clock_ns)
-                          : Clock::monotonic();
-  return StateReader(std::make_shared<Engine>(*std::move(segment), clock));
+  auto engine = internal::attach_engine(name, options, true);
+  if (!engine.ok()) return engine.status();
+  return StateReader(*std::move(engine));
 }
 
 SegmentState StateReader::segment() const {
   const shm::HeaderFields& header = engine_->segment->header();
   SegmentState state;
   state.name = canonical_name(engine_->segment->path());
-  state.uuid = hex_of(header.uuid, sizeof(header.uuid));
-  state.boot_id = hex_of(header.boot_id, sizeof(header.boot_id));
+  state.uuid = hex_bytes(header.uuid, sizeof(header.uuid));
+  state.boot_id = hex_bytes(header.boot_id, sizeof(header.boot_id));
   state.hash_seed = shm::hash_seed(header);
   state.layout_version = header.layout_version;
   engine_->overrides.network_prefixes(state.network_prefixes);

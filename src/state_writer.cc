@@ -103,10 +103,7 @@ PutResult put_log(const Engine& engine, const Target& target, const KeyState& st
 
 // The share of the saved rate, in parts per million, that the slower of both rates is.
 uint32_t slower_share(const RateState& rate, const Quota& quota) noexcept {
-  const uint64_t from =
-      has(quota, kWarped) && quota.warp.ramp_ns != 0 ? quota.warp.from_ppm : kWholePpm;
-  const uint64_t factor = has(quota, kWarped) ? quota.warp.factor_ppm : kWholePpm;
-  const uint128 ours = static_cast<uint128>(quota.limit) * (from * factor / kWholePpm);
+  const uint128 ours = static_cast<uint128>(quota.limit) * slowest_ppm(quota);
   const uint128 theirs = std::max<uint128>(rate.limit, 1);
   const auto period = static_cast<uint64_t>(std::max<int64_t>(quota.period_ns, 1));
   const auto saved_period = static_cast<uint64_t>(std::max<int64_t>(rate.period_ns, 1));
@@ -235,8 +232,7 @@ absl::Status StateWriter::put_override(const OverrideState& entry) const {
     const shm::OverrideMatch known = engine_->overrides.find(policy, hash);
     if (known.found && known.what.from == policy) return absl::OkStatus();
   }
-  return write_override_hash(*engine_, entry.policy, {entry.hash_low, entry.hash_high}, entry.use,
-                             network_prefixes_);
+  return write_override_hash(*engine_, entry.policy, hash, entry.use, network_prefixes_);
 }
 
 void StateWriter::note_snapshot(const Limiter& limiter, uint64_t generation, uint64_t rows,

@@ -195,16 +195,9 @@ void Verifier::check_counters() {
 
 absl::StatusOr<VerifyReport> verify(std::string_view name, const VerifyOptions& options,
                                     const std::function<void(const Finding&)>& visit) {
-  const absl::StatusOr<Clock> clock = internal::clock_for(options.access);
-  if (!clock.ok()) return clock.status();
-  const absl::StatusOr<shm::Access> access = internal::access_for(options.access, !options.repair);
-  if (!access.ok()) return access.status();
-  auto segment = shm::Segment::attach(name, *access);
-  if (!segment.ok()) return segment.status();
-  // Not on the stack, which is in a core dump: it holds the hash key.
-  const auto engine = std::allocate_shared<internal::Engine>(
-      shm::UndumpedAllocator<internal::Engine>(), *std::move(segment), *clock);
-  return Verifier(*engine, options, visit).run();
+  const auto engine = internal::attach_engine(name, options.access, !options.repair);
+  if (!engine.ok()) return engine.status();
+  return Verifier(**engine, options, visit).run();
 }
 
 }  // namespace brim

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 
 #include "commands.h"
 
@@ -145,22 +146,20 @@ class Rows {
   }
 
   Format format_;
-  const SnapshotFile& head_;
+  SnapshotFile head_;
   JsonWriter json_;
 };
 
 int run_show(const ShowArgs& args) {
   const absl::StatusOr<Format> format = parse_format(args.format);
   if (!format.ok()) return report(format.status());
-  // Checked whole before the first line, so that what is printed is sound.
-  const absl::StatusOr<SnapshotFile> head = read_snapshot(args.file);
+  // The file is checked whole before the first line, so that what is printed is sound.
+  std::optional<Rows> rows;
+  const auto head = read_snapshot(
+      args.file, [&](const KeyState& state) { return rows->row(state); },
+      [&](const SnapshotFile& file) { rows.emplace(*format, file).begin(); });
   if (!head.ok()) return report(head.status());
-  Rows rows(*format, *head);
-  rows.begin();
-  const auto again =
-      read_snapshot(args.file, [&](const KeyState& state) { return rows.row(state); });
-  if (!again.ok()) return report(again.status());
-  rows.end();
+  rows->end();
   return finish();
 }
 

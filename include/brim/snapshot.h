@@ -189,10 +189,12 @@ struct SnapshotFile {
   int64_t monotonic_ns = 0;
 };
 
-// Checks the whole file (structure and checksums), then visits every row until visit() is false.
-// Constant memory. Errors as restore().
-absl::StatusOr<SnapshotFile> read_snapshot(std::string_view file,
-                                           const std::function<bool(const KeyState&)>& visit = {});
+// Checks the whole file (structure and checksums), then calls begin() once and visits every row
+// until visit() is false: all of one snapshot, whatever a writer does meanwhile. Constant memory.
+// Errors as restore().
+absl::StatusOr<SnapshotFile> read_snapshot(
+    std::string_view file, const std::function<bool(const KeyState&)>& visit = {},
+    const std::function<void(const SnapshotFile&)>& begin = {});
 
 }  // namespace brim
 

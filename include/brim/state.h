@@ -5,8 +5,9 @@
 //   auto reader = brim::StateReader::attach("api");
 //   reader->for_each_change([&](const brim::KeyState& key) { rows.push_back(copy(key)); }, {});
 //   ...
-//   brim::StateWriter writer(limiter);            // of another segment, or the same one later
-//   writer.put(unit, state, elapsed_ns);
+//   // into another segment, or the same one later
+//   auto writer = brim::StateWriter::open(limiter, reader->segment(), reader->policies());
+//   writer->put(row, elapsed_ns);
 //
 // A state is in permits and ns: it depends neither on the segment's clock nor on its size. Nothing
 // owed is forgiven on the way, and the stricter state wins where a key has one already, so putting

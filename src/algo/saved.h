@@ -254,7 +254,7 @@ constexpr Word merge_ban(Word word, const Saved& state, const Unit& unit, const 
 }  // namespace internal
 
 // The word that is as strict as `word` and as the state that has been aged up to now. The word
-// itself if the state adds nothing. Cells: see shm::Log::merge.
+// itself if the state adds nothing. Cells: see shm/log_merge.h.
 constexpr Word merged_word(Word word, const Saved& state, const Unit& unit, const Instant& at,
                            const Quota& quota) noexcept {
   switch (family(quota)) {

@@ -35,6 +35,12 @@ inline std::string hex(uint64_t value, int digits = 1) {
   return out;
 }
 
+inline std::string hex_bytes(const uint8_t* bytes, size_t size) {
+  std::string text;
+  for (size_t i = 0; i < size; ++i) text += hex(bytes[i], 2);
+  return text;
+}
+
 // A file mode as chmod writes it: four octal digits.
 inline std::string octal_mode(uint32_t mode) {
   std::string out;

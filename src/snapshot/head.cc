@@ -209,7 +209,7 @@ absl::StatusOr<SnapshotFile> read_head(Database& database, uint64_t& rows_sum) {
   return file;
 }
 
-absl::Status write_head(Database& database, const SnapshotFile& file, uint64_t rows_sum) {
+absl::Status write_head(Database& database, SnapshotFile file, uint64_t rows_sum) {
   if (absl::Status status = database.execute(
           "DELETE FROM meta; DELETE FROM policies; DELETE FROM rates; DELETE FROM overrides");
       !status.ok()) {
@@ -218,9 +218,8 @@ absl::Status write_head(Database& database, const SnapshotFile& file, uint64_t r
   auto insert = database.prepare("INSERT INTO meta VALUES(?1, ?2)");
   if (!insert.ok()) return insert.status();
   Sum sum;
-  SnapshotFile copy = file;
   MetaWriter meta(sum, *insert);
-  visit_meta(meta, copy, rows_sum);
+  visit_meta(meta, file, rows_sum);
   if (!meta.status.ok()) return meta.status;
 
   auto policies = database.prepare("INSERT INTO policies VALUES(?1, ?2, ?3, ?4)");
@@ -249,12 +248,12 @@ absl::Status write_head(Database& database, const SnapshotFile& file, uint64_t r
 
   auto overrides = database.prepare("INSERT OR REPLACE INTO overrides VALUES(?1, ?2, ?3)");
   if (!overrides.ok()) return overrides.status();
-  std::vector<OverrideState> sorted = file.overrides;
-  std::sort(sorted.begin(), sorted.end(), [](const OverrideState& a, const OverrideState& b) {
-    const int order = override_hash(a).compare(override_hash(b));
-    return order != 0 ? order < 0 : a.policy < b.policy;
-  });
-  for (const OverrideState& entry : sorted) {
+  std::sort(file.overrides.begin(), file.overrides.end(),
+            [](const OverrideState& a, const OverrideState& b) {
+              const int order = override_hash(a).compare(override_hash(b));
+              return order != 0 ? order < 0 : a.policy < b.policy;
+            });
+  for (const OverrideState& entry : file.overrides) {
     overrides->bind_blob(1, override_hash(entry));
     overrides->bind_text(2, entry.policy);
     overrides->bind_text(3, entry.use);

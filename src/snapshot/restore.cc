@@ -169,9 +169,11 @@ absl::StatusOr<RestoreReport> restore(const Limiter& limiter, std::string_view f
 }
 
 absl::StatusOr<SnapshotFile> read_snapshot(std::string_view file,
-                                           const std::function<bool(const KeyState&)>& visit) {
+                                           const std::function<bool(const KeyState&)>& visit,
+                                           const std::function<void(const SnapshotFile&)>& begin) {
   auto opened = snapshot::open_checked(std::string(file), snapshot::Check::kAll);
   if (!opened.ok()) return opened.status();
+  if (begin) begin(opened->head);
   if (visit) {
     absl::Status status =
         snapshot::read_rows(opened->database, opened->head, opened->rows_sum, visit);

@@ -48,7 +48,7 @@ class Snapshotter::Impl {
   absl::StatusOr<SnapshotReport> try_take() {
     if (getpid() != pid_) {
       return absl::FailedPreconditionError(
-          "snapshot_forked: this Snapshotter was opened before fork(); open one in the child");
+          "snapshot_forked: this Snapshotter was opened before fork(); fork first, or exec");
     }
     if (absl::Status status = leader_.become(); !status.ok()) {
       forget();  // another leader may have written meanwhile
@@ -218,7 +218,8 @@ class Snapshotter::Impl {
     // stricter.
     head.monotonic_ns = reader_.now_ns();
     head.wall_ns = snapshot::wall_now_ns();
-    if (absl::Status status = snapshot::write_head(database_, head, rows_sum_); !status.ok()) {
+    if (absl::Status status = snapshot::write_head(database_, std::move(head), rows_sum_);
+        !status.ok()) {
       return status;
     }
     if (absl::Status status = transaction->commit(); !status.ok()) return status;

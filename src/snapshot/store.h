@@ -46,7 +46,7 @@ absl::StatusOr<Database> open_to_write(const std::string& path, const SnapshotOp
 
 // Everything but the rows, checked; `rows_sum` is what the rows must add up to.
 absl::StatusOr<SnapshotFile> read_head(Database& database, uint64_t& rows_sum);
-absl::Status write_head(Database& database, const SnapshotFile& file, uint64_t rows_sum);
+absl::Status write_head(Database& database, SnapshotFile file, uint64_t rows_sum);
 
 // Visits the rows until visit() is false; DataLoss if one is damaged or, after all of them, if
 // their number or sum is wrong.
