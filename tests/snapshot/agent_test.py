@@ -87,7 +87,7 @@ class AgentTest(BrimTest):
 
     def test_killed_at_random_moments(self):
         """F45: after kill -9 the file passes all checks, and is as new as the agent ever said."""
-        name = self.create('--capacity', '20000', policy='p=1000/h burst 1000')
+        name = self.create('--capacity', '20000', policy='p=24/d burst 1000')
         self.fill(name, [b'key%d' % i for i in range(3000)])
         chance = random.Random()
         last = 0
@@ -144,7 +144,7 @@ class AgentTest(BrimTest):
         self.file = os.path.join(folder, 's.db')
         return folder
 
-    def started(self, policy='p=1000/h burst 1000', **more):
+    def started(self, policy='p=24/d burst 1000', **more):
         name = self.create('--capacity', '20000', policy=policy)
         self.fill(name, [b'first'])
         agent = self.agent(name, '--interval', '50ms', **more)
