@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "change.h"
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "brim/policy_file.h"
+#include "cli.h"
 #include "commands.h"
 #include "output.h"
 
 namespace brim::tools {
 
 namespace {
-
-constexpr char kNameHelp[] = "Name of the segment, or an absolute path";
 
 struct Trust {
   std::string owner;
@@ -185,84 +183,75 @@ int run_apply(const ApplyArgs& args) {
   return finish();
 }
 
-template <class Args>
-void add_trust(CLI::App* command, const std::shared_ptr<Args>& args) {
-  command->add_option("--owner", args->owner,
-                      "Trust a segment of this user besides one's own and root's");
-  command->add_option("--group", args->group, "Trust a segment of this group");
-}
-
-void add_change(CLI::App& app, int& exit_code) {
+void add_change(Command& brim) {
   const auto args = std::make_shared<ChangeArgs>();
-  CLI::App* const command =
-      app.add_subcommand("change", "Change a policy for all attached processes at once");
-  command->add_option("NAME", args->name, kNameHelp)->required();
-  command->add_option("POLICY", args->policy, "The policy to change")->required();
-  command->add_option("TEXT", args->text, "Its new text, such as '200/m burst 40'")->required();
-  CLI::Option* const reset = command->add_flag(
-      "--reset", args->reset, "Forget what every key has used (default: kept, in permits)");
+  Command command = brim.add("change", "Change a policy for all attached processes at once");
+  command.segment(*args);
+  command.option("POLICY", args->policy, "The policy to change").required();
+  command.option("TEXT", args->text, "Its new text, such as '200/m burst 40'").required();
+  command.flag("--reset", args->reset,
+               "Forget what every key has used (default: kept, in permits)");
   command
-      ->add_flag("--proportional", args->proportional,
-                 "Scale what every key has used with the burst or limit")
-      ->excludes(reset);
-  add_trust(command, args);
-  command->footer(
+      .flag("--proportional", args->proportional,
+            "Scale what every key has used with the burst or limit")
+      .excludes("--reset");
+  command.trust(*args);
+  command.footer(
       "Examples:\n"
       "  brim change api per_ip '200/m burst 40'\n"
       "  brim change api per_ip 'sliding-counter 200/m' --reset");
-  command->callback([args, &exit_code] { exit_code = run_change(*args); });
+  command.action([args] { return run_change(*args); });
 }
 
-void add_factor(CLI::App& app, int& exit_code) {
+void add_factor(Command& brim) {
   const auto args = std::make_shared<FactorArgs>();
-  CLI::App* const command =
-      app.add_subcommand("factor", "Scale a policy's rates from 0 (stopped) to 1 (as written)");
-  command->add_option("NAME", args->name, kNameHelp)->required();
-  command->add_option("POLICY", args->policy, "The policy to scale")->required();
-  command->add_option("FACTOR", args->factor, "0 to 1, as 0.25, or 25%")->required();
-  add_trust(command, args);
-  command->footer("Examples:\n  brim factor api per_ip 0.5\n  brim factor api per_ip 100%");
-  command->callback([args, &exit_code] { exit_code = run_factor(*args); });
+  Command command = brim.add("factor", "Scale a policy's rates from 0 (stopped) to 1 (as written)");
+  command.segment(*args);
+  command.option("POLICY", args->policy, "The policy to scale").required();
+  command.option("FACTOR", args->factor, "0 to 1, as 0.25, or 25%").required();
+  command.trust(*args);
+  command.footer("Examples:\n  brim factor api per_ip 0.5\n  brim factor api per_ip 100%");
+  command.action([args] { return run_factor(*args); });
 }
 
-void add_override(CLI::App& app, int& exit_code) {
+void add_override(Command& brim) {
   const auto args = std::make_shared<OverrideArgs>();
-  CLI::App* const command = app.add_subcommand(
-      "override", "Let a key or a network follow another policy, or none, or be refused");
-  command->add_option("NAME", args->name, kNameHelp)->required();
-  command->add_option("POLICY", args->policy, "Whose requests; '*' for every policy's")->required();
-  command->add_option("--key", args->key, "The key");
-  command->add_option("--network", args->network, "Keys that are addresses in it: 10.0.0.0/8");
-  command->add_option("--use", args->use, "A policy of the segment, unlimited, or deny");
-  command->add_flag("--clear", args->clear, "Remove the override");
-  add_trust(command, args);
-  command->footer(
+  Command command =
+      brim.add("override", "Let a key or a network follow another policy, or none, or be refused");
+  command.segment(*args);
+  command.option("POLICY", args->policy, "Whose requests; '*' for every policy's").required();
+  command.option("--key", args->key, "The key");
+  command.option("--network", args->network, "Keys that are addresses in it: 10.0.0.0/8");
+  command.option("--use", args->use, "A policy of the segment, unlimited, or deny");
+  command.flag("--clear", args->clear, "Remove the override");
+  command.trust(*args);
+  command.footer(
       "Examples:\n"
       "  brim override api per_ip --network 10.0.0.0/8 --use unlimited\n"
       "  brim override api '*' --key mallory --use deny\n"
       "  brim override api '*' --key mallory --clear");
-  command->callback([args, &exit_code] { exit_code = run_override(*args); });
+  command.action([args] { return run_override(*args); });
 }
 
-void add_apply(CLI::App& app, int& exit_code) {
+void add_apply(Command& brim) {
   const auto args = std::make_shared<ApplyArgs>();
-  CLI::App* const command = app.add_subcommand(
+  Command command = brim.add(
       "apply", "Bring the policies and overrides of a file into a segment; made if missing");
-  command->add_option("NAME", args->name, kNameHelp)->required();
-  command->add_option("FILE", args->file, "TOML file, as `brim check` reads it")->required();
-  command->add_flag("--reset", args->reset, "Forget what the keys of changed policies have used");
-  add_trust(command, args);
-  command->footer("Examples:\n  brim check limits.toml && brim apply api limits.toml");
-  command->callback([args, &exit_code] { exit_code = run_apply(*args); });
+  command.segment(*args);
+  command.option("FILE", args->file, "TOML file, as `brim check` reads it").required();
+  command.flag("--reset", args->reset, "Forget what the keys of changed policies have used");
+  command.trust(*args);
+  command.footer("Examples:\n  brim check limits.toml && brim apply api limits.toml");
+  command.action([args] { return run_apply(*args); });
 }
 
 }  // namespace
 
-void add_change_commands(CLI::App& app, int& exit_code) {
-  add_change(app, exit_code);
-  add_factor(app, exit_code);
-  add_override(app, exit_code);
-  add_apply(app, exit_code);
+void add_change_commands(Command& brim) {
+  add_change(brim);
+  add_factor(brim);
+  add_override(brim);
+  add_apply(brim);
 }
 
 }  // namespace brim::tools

@@ -5,13 +5,11 @@
 
 #include <string>
 
-namespace CLI {
-class App;
-}
-
 namespace brim::tools {
 
-void add_change_commands(CLI::App& app, int& exit_code);
+class Command;
+
+void add_change_commands(Command& brim);
 
 }  // namespace brim::tools
 

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "keys.h"
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "brim/inspect.h"
+#include "cli.h"
 #include "commands.h"
 #include "output.h"
 
 namespace brim::tools {
 
 namespace {
-
-constexpr char kNameHelp[] = "Name of the segment, or an absolute path";
 
 struct KeyArgs {
   std::string name;
@@ -180,41 +178,40 @@ int run_set(const KeyArgs& args) {
   return finish(kExitFailure);
 }
 
-CLI::App* add_command(CLI::App& app, const char* name, const char* what,
-                      const std::shared_ptr<KeyArgs>& args) {
-  CLI::App* const command = app.add_subcommand(name, what);
-  command->add_option("NAME", args->name, kNameHelp)->required();
-  command->add_option("KEY", args->key, "The key; after -- if it begins with a dash");
-  command->add_option("--key-file", args->key_file,
-                      "Read the key from this file, all its bytes; - for standard input");
-  command->add_option("--owner", args->owner, "Trust a segment of this user, too");
-  command->add_option("--group", args->group, "Trust a segment of this group");
+Command add_command(Command& brim, const char* name, const char* what,
+                    const std::shared_ptr<KeyArgs>& args) {
+  Command command = brim.add(name, what);
+  command.segment(*args);
+  command.option("KEY", args->key, "The key; after -- if it begins with a dash");
+  command.option("--key-file", args->key_file,
+                 "Read the key from this file, all its bytes; - for standard input");
+  command.trust(*args);
   return command;
 }
 
 }  // namespace
 
-void add_key_commands(CLI::App& app, int& exit_code) {
+void add_key_commands(Command& brim) {
   const auto get = std::make_shared<KeyArgs>();
-  CLI::App* command = add_command(app, "get", "Show what each policy would answer a key", get);
-  command->add_option("--policy", get->policy, "Only this policy");
-  command->add_option("--format", get->format, "table, json or csv (default table)");
-  command->footer("Examples:\n  brim get api 192.0.2.7\n  brim get api alice --format json");
-  command->callback([get, &exit_code] { exit_code = run_get(*get); });
+  Command command = add_command(brim, "get", "Show what each policy would answer a key", get);
+  command.option("--policy", get->policy, "Only this policy");
+  command.option("--format", get->format, "table, json or csv (default table)");
+  command.footer("Examples:\n  brim get api 192.0.2.7\n  brim get api alice --format json");
+  command.action([get] { return run_get(*get); });
 
   const auto reset = std::make_shared<KeyArgs>();
-  command = add_command(app, "reset", "Forget what a key owes, and its bans", reset);
-  command->add_option("--policy", reset->policy, "Only under this policy");
-  command->add_flag("--all", reset->all, "Every key of the policy");
-  command->footer("Examples:\n  brim reset api 192.0.2.7\n  brim reset api --policy per_ip --all");
-  command->callback([reset, &exit_code] { exit_code = run_reset(*reset); });
+  command = add_command(brim, "reset", "Forget what a key owes, and its bans", reset);
+  command.option("--policy", reset->policy, "Only under this policy");
+  command.flag("--all", reset->all, "Every key of the policy");
+  command.footer("Examples:\n  brim reset api 192.0.2.7\n  brim reset api --policy per_ip --all");
+  command.action([reset] { return run_reset(*reset); });
 
   const auto set = std::make_shared<KeyArgs>();
-  command = add_command(app, "set", "Give or take permits until so many remain", set);
-  command->add_option("--remaining", set->remaining, "Permits that shall remain")->required();
-  command->add_option("--policy", set->policy, "The policy; may be left out if there is only one");
-  command->footer("Examples:\n  brim set api alice --policy per_user --remaining 5");
-  command->callback([set, &exit_code] { exit_code = run_set(*set); });
+  command = add_command(brim, "set", "Give or take permits until so many remain", set);
+  command.option("--remaining", set->remaining, "Permits that shall remain").required();
+  command.option("--policy", set->policy, "The policy; may be left out if there is only one");
+  command.footer("Examples:\n  brim set api alice --policy per_user --remaining 5");
+  command.action([set] { return run_set(*set); });
 }
 
 }  // namespace brim::tools

@@ -3,13 +3,11 @@
 #ifndef BRIM_TOOLS_KEYS_H_
 #define BRIM_TOOLS_KEYS_H_
 
-namespace CLI {
-class App;
-}
-
 namespace brim::tools {
 
-void add_key_commands(CLI::App& app, int& exit_code);
+class Command;
+
+void add_key_commands(Command& brim);
 
 }  // namespace brim::tools
 

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "brim/inspect.h"
+#include "cli.h"
 #include "commands.h"
 #include "output.h"
 
@@ -246,20 +246,18 @@ int run_metrics(const MetricsArgs& args) {
 
 }  // namespace
 
-void add_metrics_command(CLI::App& app, int& exit_code) {
+void add_metrics_command(Command& brim) {
   const auto args = std::make_shared<MetricsArgs>();
-  CLI::App* const command =
-      app.add_subcommand("metrics", "Print counters and sizes in Prometheus' text format");
-  command->add_option("NAME", args->names, "Segments, by name or absolute path")->required();
-  command->add_option("--output", args->output,
-                      "Write this file, all at once, for node_exporter's textfile collector");
-  command->add_option("--owner", args->owner, "Trust a segment of this user, too");
-  command->add_option("--group", args->group, "Trust a segment of this group");
-  command->footer(
+  Command command = brim.add("metrics", "Print counters and sizes in Prometheus' text format");
+  command.option("NAME", args->names, "Segments, by name or absolute path").required();
+  command.option("--output", args->output,
+                 "Write this file, all at once, for node_exporter's textfile collector");
+  command.trust(*args);
+  command.footer(
       "Examples:\n"
       "  brim metrics api\n"
       "  brim metrics api login --output /var/lib/node_exporter/brim.prom");
-  command->callback([args, &exit_code] { exit_code = run_metrics(*args); });
+  command.action([args] { return run_metrics(*args); });
 }
 
 }  // namespace brim::tools

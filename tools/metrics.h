@@ -3,13 +3,11 @@
 #ifndef BRIM_TOOLS_METRICS_H_
 #define BRIM_TOOLS_METRICS_H_
 
-namespace CLI {
-class App;
-}
-
 namespace brim::tools {
 
-void add_metrics_command(CLI::App& app, int& exit_code);
+class Command;
+
+void add_metrics_command(Command& brim);
 
 }  // namespace brim::tools
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "replay.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
 #include <span>
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "access_log.h"
+#include "cli.h"
 #include "output.h"
 #include "replay_input.h"
 #include "replay_limiter.h"
@@ -299,30 +299,29 @@ constexpr char kFooter[] =
 
 }  // namespace brim::replay
 
-void add_replay_command(CLI::App& app, int& exit_code) {
+void add_replay_command(brim::tools::Command& brim) {
   const auto args = std::make_shared<brim::replay::Args>();
-  CLI::App* const command = app.add_subcommand(
-      "replay", "Run an access log through policies: who would have been refused?");
+  brim::tools::Command command =
+      brim.add("replay", "Run an access log through policies: who would have been refused?");
   command
-      ->add_option("--policy", args->policies,
-                   "NAME=RATE, such as 'per_ip=100/m burst 20'; may be repeated")
-      ->required()
-      ->allow_extra_args(false);
-  command->add_option("--key", args->key, "What is limited (default addr)");
-  command->add_option("--format", args->format,
-                      "combined, common or fields (default: combined or common, line by line)");
-  command->add_option("--fields", args->fields,
-                      "The fields of a line, such as '$remote_addr [$time_local] \"$request\"'");
-  command->add_option("--percentile", args->percentile,
-                      "Part of the clients that the suggestion leaves alone (default 99)");
-  command->add_option("--top", args->top, "Refused clients to list (default 10)");
-  command->add_option("--reorder", args->reorder,
-                      "Seconds by which a line may come late and still be sorted (default 5)");
-  command->add_flag("--spread", args->spread,
-                    "Spread the requests of one stamp evenly instead of all at its start");
-  command->add_option("--capacity", args->capacity, "Keys the limiter holds (default 1M)");
-  command->add_option("--output", args->output, "table or json (default table)");
-  command->add_option("FILE", args->files, "Logs, oldest first (default: standard input)");
-  command->footer(brim::replay::kFooter);
-  command->callback([args, &exit_code] { exit_code = brim::replay::run_replay(*args); });
+      .option("--policy", args->policies,
+              "NAME=RATE, such as 'per_ip=100/m burst 20'; may be repeated")
+      .required();
+  command.option("--key", args->key, "What is limited (default addr)");
+  command.option("--format", args->format,
+                 "combined, common or fields (default: combined or common, line by line)");
+  command.option("--fields", args->fields,
+                 "The fields of a line, such as '$remote_addr [$time_local] \"$request\"'");
+  command.option("--percentile", args->percentile,
+                 "Part of the clients that the suggestion leaves alone (default 99)");
+  command.option("--top", args->top, "Refused clients to list (default 10)");
+  command.option("--reorder", args->reorder,
+                 "Seconds by which a line may come late and still be sorted (default 5)");
+  command.flag("--spread", args->spread,
+               "Spread the requests of one stamp evenly instead of all at its start");
+  command.option("--capacity", args->capacity, "Keys the limiter holds (default 1M)");
+  command.option("--output", args->output, "table or json (default table)");
+  command.option("FILE", args->files, "Logs, oldest first (default: standard input)");
+  command.footer(brim::replay::kFooter);
+  command.action([args] { return brim::replay::run_replay(*args); });
 }

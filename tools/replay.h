@@ -3,12 +3,12 @@
 #ifndef BRIM_TOOLS_REPLAY_H_
 #define BRIM_TOOLS_REPLAY_H_
 
-namespace CLI {
-class App;
+namespace brim::tools {
+class Command;
 }
 
 // Adds the command. Its callback sets `exit_code`: 0 done, 1 nothing could be read, 2 wrong usage.
 // `exit_code` must outlive `app`.
-void add_replay_command(CLI::App& app, int& exit_code);
+void add_replay_command(brim::tools::Command& brim);
 
 #endif  // BRIM_TOOLS_REPLAY_H_

@@ -3,19 +3,18 @@
 
 #include <absl/time/time.h>
 
-#include <CLI/CLI.hpp>
 #include <cmath>
 #include <limits>
 #include <memory>
 #include <optional>
 
+#include "cli.h"
 #include "commands.h"
 
 namespace brim::tools {
 
 namespace {
 
-constexpr char kNameHelp[] = "Name of the segment, or an absolute path";
 constexpr char kFileHelp[] = "The snapshot's file, an SQLite database";
 
 std::string iso_time(int64_t wall_ns) {
@@ -253,73 +252,68 @@ absl::StatusOr<SnapshotOptions> snapshot_options(const AgentArgs& args) {
 
 namespace {
 
-void add_file_options(CLI::App& command, const std::shared_ptr<AgentArgs>& args) {
-  command.add_option("NAME", args->name, kNameHelp)->required();
-  command.add_option("--file", args->file, kFileHelp)->required();
-  command.add_option("--busy-timeout", args->busy_timeout,
-                     "Wait so long for another program that holds the file (default 5s)");
-  command.add_option("--synchronous", args->synchronous,
-                     "full, normal or off: what a power cut may lose (default full)");
-  command.add_option("--keep", args->keep,
-                     "Copies kept of the files of earlier segments, FILE.1 the newest");
-  command.add_option("--owner", args->owner, "Trust a segment of this user, too");
-  command.add_option("--group", args->group, "Trust a segment of this group");
+void add_file_options(Command& command, const std::shared_ptr<AgentArgs>& args) {
+  command.segment(*args);
+  command.option("--file", args->file, kFileHelp).required();
+  command.option("--busy-timeout", args->busy_timeout,
+                 "Wait so long for another program that holds the file (default 5s)");
+  command.option("--synchronous", args->synchronous,
+                 "full, normal or off: what a power cut may lose (default full)");
+  command.option("--keep", args->keep,
+                 "Copies kept of the files of earlier segments, FILE.1 the newest");
+  command.trust(*args);
 }
 
-void add_agent(CLI::App& app, int& exit_code) {
+void add_agent(Command& brim) {
   const auto args = std::make_shared<AgentArgs>();
-  CLI::App* const command =
-      app.add_subcommand("agent", "Write a segment's snapshots until told to stop");
-  add_file_options(*command, args);
-  command->add_option("--interval", args->interval, "Time between snapshots (default 10s)");
-  command->add_option("--sweep", args->sweep,
-                      "Free the slots of keys that have been idle so long (default 1h, 0s: never)");
-  command->add_flag("--restore", args->restore, "Make the segment from the file if there is none");
-  command->add_flag("!--no-sync-on-exit,--sync-on-exit", args->sync_on_exit,
-                    "A last snapshot on SIGTERM (default)");
-  command->footer(
+  Command command = brim.add("agent", "Write a segment's snapshots until told to stop");
+  add_file_options(command, args);
+  command.option("--interval", args->interval, "Time between snapshots (default 10s)");
+  command.option("--sweep", args->sweep,
+                 "Free the slots of keys that have been idle so long (default 1h, 0s: never)");
+  command.flag("--restore", args->restore, "Make the segment from the file if there is none");
+  command.flag("!--no-sync-on-exit,--sync-on-exit", args->sync_on_exit,
+               "A last snapshot on SIGTERM (default)");
+  command.footer(
       "SIGTERM and SIGINT end it, SIGHUP and SIGUSR1 take a snapshot now.\n"
       "Examples:\n"
       "  brim agent api --file /var/lib/brim/api.db\n"
       "  brim agent api --file /var/lib/brim/api.db --interval 1s --restore");
-  command->callback([args, &exit_code] { exit_code = run_agent(*args); });
+  command.action([args] { return run_agent(*args); });
 }
 
-void add_snapshot(CLI::App& app, int& exit_code) {
-  CLI::App* const command =
-      app.add_subcommand("snapshot", "Write a segment's state to a file, or show such a file");
+void add_snapshot(Command& brim) {
+  Command command = brim.add("snapshot", "Write a segment's state to a file, or show such a file");
   const auto args = std::make_shared<AgentArgs>();
-  CLI::App* const take = command->add_subcommand("take", "Write one snapshot now");
-  add_file_options(*take, args);
-  take->footer("Examples:\n  brim snapshot take api --file /var/lib/brim/api.db");
-  take->callback([args, &exit_code] { exit_code = run_snapshot(*args); });
+  Command take = command.add("take", "Write one snapshot now");
+  add_file_options(take, args);
+  take.footer("Examples:\n  brim snapshot take api --file /var/lib/brim/api.db");
+  take.action([args] { return run_snapshot(*args); });
   const auto show = std::make_shared<ShowArgs>();
-  CLI::App* const dump = command->add_subcommand("show", "Check a file and print its keys");
-  dump->add_option("FILE", show->file, kFileHelp)->required();
-  dump->add_option("--format", show->format, "table, json or csv (default table)");
-  dump->footer("Examples:\n  brim snapshot show /var/lib/brim/api.db --format json");
-  dump->callback([show, &exit_code] { exit_code = run_show(*show); });
-  command->require_subcommand(1, 1);
+  Command dump = command.add("show", "Check a file and print its keys");
+  dump.option("FILE", show->file, kFileHelp).required();
+  dump.option("--format", show->format, "table, json or csv (default table)");
+  dump.footer("Examples:\n  brim snapshot show /var/lib/brim/api.db --format json");
+  dump.action([show] { return run_show(*show); });
 }
 
-void add_restore(CLI::App& app, int& exit_code) {
+void add_restore(Command& brim) {
   const auto args = std::make_shared<RestoreArgs>();
-  CLI::App* const command = app.add_subcommand(
-      "restore", "Give a live segment what a file holds: the stricter state wins");
-  command->add_option("NAME", args->name, kNameHelp)->required();
-  command->add_option("FILE", args->file, kFileHelp)->required();
-  command->add_option("--owner", args->owner, "Trust a segment of this user, too");
-  command->add_option("--group", args->group, "Trust a segment of this group");
-  command->footer("Examples:\n  brim restore api /var/lib/brim/api.db");
-  command->callback([args, &exit_code] { exit_code = run_restore(*args); });
+  Command command =
+      brim.add("restore", "Give a live segment what a file holds: the stricter state wins");
+  command.segment(*args);
+  command.option("FILE", args->file, kFileHelp).required();
+  command.trust(*args);
+  command.footer("Examples:\n  brim restore api /var/lib/brim/api.db");
+  command.action([args] { return run_restore(*args); });
 }
 
 }  // namespace
 
-void add_snapshot_commands(CLI::App& app, int& exit_code) {
-  add_agent(app, exit_code);
-  add_snapshot(app, exit_code);
-  add_restore(app, exit_code);
+void add_snapshot_commands(Command& brim) {
+  add_agent(brim);
+  add_snapshot(brim);
+  add_restore(brim);
 }
 
 }  // namespace brim::tools

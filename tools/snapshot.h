@@ -8,11 +8,9 @@
 #include "brim/snapshot.h"
 #include "output.h"
 
-namespace CLI {
-class App;
-}
-
 namespace brim::tools {
+
+class Command;
 
 struct AgentArgs {
   std::string name;
@@ -35,7 +33,7 @@ absl::StatusOr<int64_t> parse_duration(const std::string& option, const std::str
 std::string restore_text(const RestoreReport& report);
 absl::StatusOr<SnapshotOptions> snapshot_options(const AgentArgs& args);
 
-void add_snapshot_commands(CLI::App& app, int& exit_code);
+void add_snapshot_commands(Command& brim);
 
 }  // namespace brim::tools
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "verify.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
 #include <memory>
 
 #include "brim/verify.h"
+#include "cli.h"
 #include "commands.h"
 #include "output.h"
 
@@ -170,27 +170,25 @@ int run_verify(const VerifyArgs& args) {
   return finish(bad ? kExitFailure : kExitOk);
 }
 
-void add_verify_command(CLI::App& app, int& exit_code) {
+void add_verify_command(Command& brim) {
   const auto args = std::make_shared<VerifyArgs>();
-  CLI::App* const command = app.add_subcommand(
-      "verify", "Check every slot, policy and counter of a segment while traffic runs");
-  command->add_option("NAME", args->name, "Name of the segment, or an absolute path")->required();
-  command->add_flag("--repair", args->repair, "Repair what is safe to repair under traffic");
-  command->add_flag("--strict", args->strict, "Exit status 1 if there are warnings, too");
-  command->add_option("--memory", args->memory,
-                      "Bytes for the comparison of copies, 16 a key in use (default 256M)");
-  command->add_option("--limit", args->limit, "Print at most this many findings (default 1000)");
-  command->add_option("--format", args->format, "table, json or csv (default table)");
-  command->add_option("--owner", args->owner,
-                      "Trust a segment of this user besides one's own and root's");
-  command->add_option("--group", args->group, "Trust a segment of this group");
-  command->footer(
+  Command command =
+      brim.add("verify", "Check every slot, policy and counter of a segment while traffic runs");
+  command.segment(*args);
+  command.flag("--repair", args->repair, "Repair what is safe to repair under traffic");
+  command.flag("--strict", args->strict, "Exit status 1 if there are warnings, too");
+  command.option("--memory", args->memory,
+                 "Bytes for the comparison of copies, 16 a key in use (default 256M)");
+  command.option("--limit", args->limit, "Print at most this many findings (default 1000)");
+  command.option("--format", args->format, "table, json or csv (default table)");
+  command.trust(*args);
+  command.footer(
       "Exit status 1 if errors remain; notes and warnings leave it 0.\n"
       "Examples:\n"
       "  brim verify api\n"
       "  brim verify api --repair && brim verify api\n"
       "  brim verify api --format json | jq .findings[].finding");
-  command->callback([args, &exit_code] { exit_code = run_verify(*args); });
+  command.action([args] { return run_verify(*args); });
 }
 
 }  // namespace brim::tools

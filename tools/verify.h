@@ -6,11 +6,9 @@
 #include <optional>
 #include <string>
 
-namespace CLI {
-class App;
-}
-
 namespace brim::tools {
+
+class Command;
 
 struct VerifyArgs {
   std::string name;
@@ -24,7 +22,7 @@ struct VerifyArgs {
 };
 int run_verify(const VerifyArgs& args);
 
-void add_verify_command(CLI::App& app, int& exit_code);
+void add_verify_command(Command& brim);
 
 }  // namespace brim::tools
 
