@@ -99,10 +99,10 @@ configure_asan() {
     -Db_lundef=false -Dbenchmarks=disabled -Dmutants=none
 }
 
-stage_asan() {  # without the suites that are about the death of processes: asan_all has them
+stage_asan() {  # the suites that meet foreign bytes, and the algorithms; asan_all has the others
   configure_asan &&
-    run_suites build-ci-asan --no-suite slow --no-suite sim --no-suite model --no-suite style \
-      --no-suite soak --no-suite crash --no-suite process --no-suite threads --no-suite prefork
+    run_suites build-ci-asan --no-suite slow --suite unit --suite fuzz --suite security \
+      --suite snapshot --suite tools
 }
 
 stage_asan_all() {
@@ -111,8 +111,8 @@ stage_asan_all() {
 }
 
 stage_tsan() {  # without address randomisation, which gcc 12's runtime can not stand on new kernels
-  configure build-ci-tsan -Db_sanitize=thread -Doptimization=1 -Dbenchmarks=disabled \
-    -Dmutants=none || return
+  CC=clang CXX=clang++ configure build-ci-tsan -Db_sanitize=thread -Doptimization=1 \
+    -Db_lundef=false -Dbenchmarks=disabled -Dmutants=none || return
   meson introspect --tests build-ci-tsan | grep -q ':threads"' ||
     skip 'there is no suite threads' || return
   rm -f build-ci-tsan/meson-logs/testlog.json
@@ -124,7 +124,7 @@ stage_tsan() {  # without address randomisation, which gcc 12's runtime can not 
 stage_release() {  # optimised, with link-time optimisation and without assertions
   configure build-ci-release -Dbuildtype=release -Db_lto=true -Dmutants=none \
     "-Dprefix=${PWD}/build-ci-release/prefix" -Dlibdir=lib &&
-    run_suites build-ci-release --suite optimized --suite prefork
+    run_suites build-ci-release --suite prefork
 }
 
 stage_install() {  # a user of the installed library needs nothing but pkg-config

@@ -15,7 +15,7 @@ import generate_log
 import model
 
 BRIM, SAMPLE = sys.argv[1:3]
-LINES = 200000
+LINES = 60000
 COMBINED = b'%s - - [10/Oct/2023:00:00:%02d +0000] "GET / HTTP/1.1" 200 1 "-" "-"\n'
 
 
@@ -101,7 +101,7 @@ class Exact(unittest.TestCase):
             disorder += time < newest
             newest = max(newest, time)
         self.assertEqual(log['out_of_order'], disorder)
-        self.assertGreater(disorder, 1000)
+        self.assertGreater(disorder, 300)
 
     def test_key_of_two_fields_from_standard_input(self):
         with open(self.log, 'rb') as log:
