@@ -34,7 +34,7 @@ build() { ninja -C "$1" -j "${jobs}"; }
 # What a user gets: the library, the command, the man page.
 build_installed() {
   ninja -C "$1" -t targets all |
-    sed -n -E 's#^(src/libbrim[a-z-]*\.so[0-9.]*|tools/brim|docs/man/brim\.1): .*#\1#p' |
+    sed -n -E 's#^(src/libbrim[a-z-]*\.so[0-9.]*|tools/brim|docs/man/brim[a-z-]*\.1): .*#\1#p' |
     xargs ninja -C "$1" -j "${jobs}"
 }
 

@@ -14,6 +14,8 @@ namespace {
 
 // What the command that ran returned.
 int exit_code = kExitOk;
+// The commands, while one of them runs.
+const CLI::App* commands = nullptr;
 
 // Edits that turn one word into the other; a swap of neighbours counts as one.
 size_t edit_distance(const std::string& a, const std::string& b) {
@@ -116,7 +118,24 @@ std::vector<std::string> arguments_of(int argc, char** argv) {
   return arguments;
 }
 
+CommandWords words_of(const CLI::App& app) {
+  CommandWords words{app.get_name(), app.get_description(), {}, {}};
+  for (const CLI::Option* option : app.get_options()) {
+    const bool takes_value = option->get_expected_max() != 0;
+    if (option->get_positional()) {
+      words.options.push_back({option->get_name(true), option->get_description(), takes_value});
+    }
+    for (const std::string& name : option->get_lnames()) {
+      words.options.push_back({"--" + name, option->get_description(), takes_value});
+    }
+  }
+  for (const CLI::App* each : app.get_subcommands({})) words.commands.push_back(words_of(*each));
+  return words;
+}
+
 }  // namespace
+
+CommandWords command_words() { return words_of(*commands); }
 
 Command Command::add(const char* name, const char* what) {
   app_->require_subcommand(1, 1);  // a key or name may be called as a command is
@@ -178,6 +197,7 @@ int run_command_line(int argc, char** argv, const std::function<void(Command&)>&
   if (wrong_command(app, arguments)) return kExitUsage;
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
   exit_code = kExitOk;
+  commands = &app;
   try {
     app.parse(std::move(arguments));
   } catch (const CLI::Success& done) {  // --help, --version

@@ -69,6 +69,21 @@ class Command {
   CLI::Option* last_ = nullptr;
 };
 
+// The commands and what they take, for completion.
+struct OptionWords {
+  std::string name;  // "--format", or "NAME" for a word that follows the command
+  std::string help;
+  bool takes_value = false;
+};
+struct CommandWords {
+  std::string name;
+  std::string help;
+  std::vector<OptionWords> options;
+  std::vector<CommandWords> commands;
+};
+// Those of the command line being read now; only for the action of a command.
+CommandWords command_words();
+
 // Reads the command line of the commands that `describe` adds, and runs the one it names.
 int run_command_line(int argc, char** argv, const std::function<void(Command&)>& describe);
 

@@ -11,6 +11,8 @@
 #include "check.h"
 #include "cli.h"
 #include "commands.h"
+#include "completion.h"
+#include "doctor.h"
 #include "dump.h"
 #include "keys.h"
 #include "metrics.h"
@@ -170,6 +172,8 @@ void describe(Command& brim) {
   add_check(brim);
   add_change_commands(brim);
   add_snapshot_commands(brim);
+  add_doctor_command(brim);
+  add_completion_command(brim);
   brim.footer(
       "Exit status: 0 done or allowed, 1 failure, 2 wrong usage, 3 no such segment,\n"
       "4 incompatible or damaged segment, 75 refused by the policy.\n"

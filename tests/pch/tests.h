@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What nearly every test program includes, compiled once: most of the compiler's time on a test
 // goes into these headers. Each test still includes what it uses.
+#ifndef BRIM_TESTS_PCH_TESTS_H_
+#define BRIM_TESTS_PCH_TESTS_H_
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,3 +15,5 @@
 
 #include "absl/status/statusor.h"
 #include "brim/limiter.h"
+
+#endif  // BRIM_TESTS_PCH_TESTS_H_

@@ -3,6 +3,7 @@
 texts of the real binary are the list; the page's source must have each in the right section."""
 import os
 import re
+import shutil
 
 from support import BrimTest, main
 
@@ -45,6 +46,18 @@ class Man(BrimTest):
                 described = re.search(rf'\*{option}\*', text) or (
                     option == '--help' and '*--help*' in self.page['COMMON OPTIONS'])
                 self.assertTrue(described, (command, option))
+
+    def test_page_of_each_command(self):
+        """It says what --help says, and is installed: brim-dump(1)."""
+        for command in self.commands:
+            what = self.good(command, '--help').text.splitlines()[0]
+            self.assertTrue(self.page[command.upper()].startswith(f'\n\n; {what}\n'), command)
+            path = os.path.join(os.environ['BRIM_MAN_PAGES'], f'brim-{command}.1')
+            if shutil.which('scdoc') is not None:
+                with open(path, encoding='utf-8') as file:
+                    text = file.read()
+                self.assertIn(f'brim\\-{command}', text.replace('brim-', 'brim\\-'))
+                self.assertIn('.SH SYNOPSIS', text)
 
     def test_no_option_is_invented(self):
         for command in self.commands:
