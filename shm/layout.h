@@ -3,11 +3,14 @@
 //
 // A segment is one file, mapped whole by every process that attaches it:
 //
-//     header | policy records | attachments | counter stripes | slots | names | ...
+//     header | policy records | attachments | counter stripes | slots | names | cells |
+//     overrides | their texts | ring of changes | sampled decisions
 //
 // The header's section directory says where each part is, so later versions add sections (window
-// logs, leases, overrides, consumption counts of other nodes) without moving any. All-zero memory
-// is a valid empty table: a virgin slot is zero, an undefined policy is zero, a counter is zero.
+// logs, leases, overrides, consumption counts of other nodes) without moving any. A segment that
+// lacks one of the optional sections is attached all the same, and a reader passes over those that
+// it does not know. All-zero memory is a valid empty table: a virgin slot is zero, an undefined
+// policy is zero, a counter is zero.
 //
 // Slot, 16 bytes, aligned, four to a 64-byte line (a group):
 //     id    {policy number 12 | part 3 | fingerprint 49}; 0 = virgin (never used), 1 = free (used
@@ -23,7 +26,8 @@
 // What a crash leaves. Between any two compare-and-swaps the table is in a legal state. A killed
 // process leaves at most: a permit charged and never answered; a tentative slot, which the key's
 // next caller adopts and any other caller may take after 1 s; a counter that misses one event;
-// half a name, which its check value betrays; an attachment entry whose pid is dead.
+// half a name, text of an override or note of a change, which its check value betrays; an
+// attachment entry whose pid is dead.
 //
 // Invariants
 //   I1  at most one verified copy of an id in its window (live or idle)
@@ -44,6 +48,12 @@
 //                   carries: nothing | killed after: the window is longer than needed
 //   E5 attachment   writer: compare_exchange (acq_rel) on owner | readers: load (acquire)
 //                   carries: the entry's fields, for display only
+//   E6 note         writer: sequence.store (release) in shm/audit.h, one at a time (flock) |
+//                   readers: sequence.load (acquire) before, the check value after | carries:
+//                   the entry, for display only | killed before: an entry that readers leave out
+//                   and the next writer writes; after: the new one
+//   E7 removal      writer: live[0].store (release) in registry.cc | readers: load (acquire)
+//                   carries: nothing: the record stays whole | killed before, after: legal states
 #ifndef BRIM_SHM_LAYOUT_H_
 #define BRIM_SHM_LAYOUT_H_
 
@@ -90,10 +100,11 @@ enum class SectionType : uint32_t {
   kNames = 5,        // name entries, one a slot; element = name_stride bytes
   kCells = 6,        // window logs and leases, one element a slot: cells of 8 bytes (shm/cells.h)
   kOverrides = 8,    // one element: key -> policy (shm/overrides.h)
+  kAudit = 9,        // AuditCell[n]: ring of changes made by tools (shm/audit.h)
+  kHotKeys = 10,     // ring of sampled decisions (shm/hot_keys.h)
+  kOverrideTexts = 11,  // one element for each of kOverrides: the key's text, for people
   // Reserved for later parts:
   kConsumption = 7,  // permits used since the last exchange with other nodes, and the shared hash
-  kAudit = 9,        // ring of changes made by tools
-  kHotKeys = 10,     // sampled heavy hitters
 };
 
 struct Section {
@@ -195,7 +206,7 @@ struct PolicyRecord {
   alignas(64) std::atomic<uint64_t> version;
   uint32_t reserved0[2];
   char name[kPolicyNameBytes];    // zero-terminated; fixed once version is 1
-  std::atomic<uint64_t> live[8];  // reserved: words that change alone
+  std::atomic<uint64_t> live[8];  // words that change alone; [0]: not 0 if removed [E7]
   PolicyCopy copy[2];
   uint64_t reserved1[16];
 };
@@ -260,6 +271,51 @@ struct NameEntry {
   // followed by name_bytes: the text, or its beginning and the place
 };
 static_assert(sizeof(NameEntry) == 16);
+
+// A note of what somebody did, for people. Shown only if `check` is the keyed hash of the rest. The
+// cell of sequence n is n modulo the ring's size.
+inline constexpr size_t kAuditTextBytes = 208;
+inline constexpr uint32_t kAuditCells = 256;
+inline constexpr uint32_t kMaxAuditCells = 65536;
+
+struct AuditCell {
+  alignas(64) std::atomic<uint64_t> sequence;  // 0: never written, or a writer is at it
+  std::atomic<uint64_t> check;
+  std::atomic<uint64_t> wall_ns;  // since 1970
+  std::atomic<uint64_t> who;      // {uid 32 | pid 32}
+  std::atomic<uint64_t> length;
+  std::atomic<uint64_t> text[kAuditTextBytes / 8];
+  uint64_t reserved;
+};
+static_assert(sizeof(AuditCell) == 256);
+
+// The text of the override at the same place of kOverrides, written and trusted as names are. The
+// check covers the entry's hash: another entry's text is never taken for its.
+inline constexpr uint32_t kOverrideTextBytes = 112;
+
+struct OverrideText {
+  NameEntry entry;
+  uint64_t text[kOverrideTextBytes / 8];
+};
+static_assert(sizeof(OverrideText) == 128);
+
+// One decision out of about a thousand: whose it was and what became of it. For display only: a
+// reader looks at the slot whether it is still that key's.
+struct HotCell {
+  std::atomic<uint64_t> id;    // as in the slot
+  std::atomic<uint64_t> what;  // {position's low bits 29 | admitted 1 | slot's number 34}
+};
+static_assert(sizeof(HotCell) == 16);
+
+struct HotHeader {
+  alignas(64) std::atomic<uint64_t> position;  // samples ever written
+  uint64_t reserved[7];
+};
+static_assert(sizeof(HotHeader) == 64);
+
+inline constexpr uint32_t kHotCells = 4096;
+inline constexpr uint32_t kMaxHotCells = 1 << 20;
+inline constexpr uint64_t kHotHeaderElements = sizeof(HotHeader) / sizeof(HotCell);
 
 }  // namespace brim::shm
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "shm/overrides.h"
 
+#include "shm/names.h"
 #include "src/base/text.h"
 
 namespace brim::shm {
@@ -35,7 +36,7 @@ void OverrideWriter::locate(OverrideHash hash, uint16_t from, Place& own,
   uint64_t at = table_.home(override_low(hash));
   for (uint64_t left = table_.walk_length(); left != 0; --left) {
     const Pair seen = load128(&entries_[at]);
-    if (seen.low <= kOverrideDeleted && !room.found) room = {at, seen, true};
+    if ((seen.low <= kOverrideDeleted || has_gone(seen)) && !room.found) room = {at, seen, true};
     if (seen.low == kOverrideUnused) return;
     if (Overrides::same_key(seen, hash) && unpack_override(seen.high).from == from) {
       own = {at, seen, true};
@@ -46,13 +47,17 @@ void OverrideWriter::locate(OverrideHash hash, uint16_t from, Place& own,
 }
 
 bool OverrideWriter::store(const Place& place, OverrideHash hash, const Override& what,
-                           NetworkKind network) noexcept {
+                           NetworkKind network, const OverrideName& name) noexcept {
   if (network.family != Family::kNone) {
     const bool v4 = network.family == Family::kV4;
     const uint32_t word = v4 ? 0 : 1 + network.prefix / 64;
     // Before the entry, so that no entry lacks its bit. Killed here: a prefix tried in vain.
     BRIM_STORE_POINT();
     header_->prefixes[word & 3].fetch_or(uint64_t{1} << (network.prefix & 63));
+  }
+  if (texts_ != nullptr && name.length != 0) {
+    // Before the entry. Killed here: the old entry has no text that is shown, or still its own.
+    store_name(&texts_[place.at].entry, kOverrideTextBytes, name.text, name.length, 0, name.check);
   }
   const bool inserts = place.seen.low <= kOverrideDeleted;
   // Before the entry, so that no reader finds 0. Killed here: one too many, until the next writer.
@@ -68,22 +73,28 @@ bool OverrideWriter::store(const Place& place, OverrideHash hash, const Override
 }
 
 OverrideWriter::Attempt OverrideWriter::attempt(OverrideHash hash, const Override& what,
-                                                NetworkKind network) noexcept {
+                                                NetworkKind network,
+                                                const OverrideName& name) noexcept {
   Place own;
   Place room;
   locate(hash, what.from, own, room);
-  if (own.found) return store(own, hash, what, network) ? Attempt::kDone : Attempt::kLost;
-  if (table_.size() >= table_.most()) rebuild();  // the count may be too high
-  if (!room.found || table_.size() >= table_.most()) return Attempt::kFull;
-  return store(room, hash, what, network) ? Attempt::kDone : Attempt::kLost;
+  if (own.found) return store(own, hash, what, network, name) ? Attempt::kDone : Attempt::kLost;
+  const bool takes_over = room.found && has_gone(room.seen);  // one less, one more
+  if (!takes_over && table_.size() >= table_.most()) {
+    rebuild();  // some may have ended, the count may be too high
+    locate(hash, what.from, own, room);
+  }
+  if (!room.found || (!takes_over && table_.size() >= table_.most())) return Attempt::kFull;
+  return store(room, hash, what, network, name) ? Attempt::kDone : Attempt::kLost;
 }
 
-absl::Status OverrideWriter::set(OverrideHash hash, const Override& what, NetworkKind network) {
+absl::Status OverrideWriter::set(OverrideHash hash, const Override& what, NetworkKind network,
+                                 const OverrideName& name) {
   if (table_.count_ == 0) return full();
   begin();
   Attempt result = Attempt::kLost;
   for (int round = 0; round < kMaxRounds && result == Attempt::kLost; ++round) {
-    result = attempt(hash, what, network);
+    result = attempt(hash, what, network, name);
   }
   end();
   if (result == Attempt::kDone) return absl::OkStatus();
@@ -109,11 +120,13 @@ bool OverrideWriter::remove(OverrideHash hash, uint16_t from) noexcept {
   if (table_.count_ == 0) return false;
   begin();
   bool removed = false;
+  bool lived = false;
   for (int round = 0; round < kMaxRounds && !removed; ++round) {
     Place own;
     Place room;
     locate(hash, from, own, room);
     if (!own.found) break;
+    lived = !has_gone(own.seen);
     removed = exchange(own.at, own.seen, {kOverrideDeleted, 0});
     if (!removed) continue;
     drop_deleted(own.at);
@@ -126,14 +139,18 @@ bool OverrideWriter::remove(OverrideHash hash, uint16_t from) noexcept {
     }
   }
   end();
-  return removed;
+  return removed && lived;
 }
 
 void OverrideWriter::rebuild() noexcept {
   if (table_.count_ == 0) return;
   uint64_t live = 0;
   for (uint64_t i = 0; i < table_.count_; ++i) {
-    if (load_low(&entries_[i]) > kOverrideDeleted) ++live;
+    const Pair seen = load128(&entries_[i]);
+    if (seen.low <= kOverrideDeleted) continue;
+    // Killed here: one more that has ended, counted too many.
+    if (has_gone(seen) && exchange(i, seen, {kOverrideDeleted, 0})) continue;
+    ++live;
   }
   if (live == 0) {
     for (auto& word : header_->prefixes) {

@@ -6,9 +6,21 @@
 // Section kOverrides, elements of 16 bytes: OverrideHeader (4 elements) | entries. All-zero is a
 // valid empty table. Entry, changed only by one 16-byte compare-and-swap:
 //     low   0 = never used, 1 = deleted, else 64 bits of the key's hash
-//     high  {action 8 | from policy 12 | to policy 12 | 32 further bits of the hash}
+//     high  {action 8 | from policy 12 | to policy 12 | 32 further bits of the hash}, or with an
+//           action that ends (kOverrideEnds)
+//           {action 8 | from policy 12 | end 44, in units of 2^20 ns of the clock}
 // A key's entry is the first free one at its home or behind it, less than kOverrideWalk further
 // on. A never-used entry ends the walk. At most half the entries are in use.
+//
+// An entry that ends has its end in its own 16 bytes: whoever reads one reads the end of that very
+// override and of no other, whatever a writer does meanwhile, and changing the end is one more
+// compare-and-swap. What pays for it are 32 bits of hash; the 64 that are left are more than those
+// of a slot (49). Once its end has come an entry is no entry: readers pass it over, and a writer
+// may put another in its place.
+//
+// Section kOverrideTexts (layout.h) has an element for each entry: the key's text, for people.
+// A writer stores it before the entry. Its check value covers the entry's hash, so that the text of
+// the former key, half a text, or one whose writer was killed before the entry is not shown.
 //
 // Invariants: between home and a key's entry there is none that was never used; no two entries
 // hold one {key, from policy}; header.entries is not below the true number; the bit of a
@@ -23,9 +35,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "shm/atomic128.h"
+#include "shm/layout.h"
 #include "src/base/uint128.h"
 
 namespace brim::shm {
@@ -34,15 +48,32 @@ namespace brim::shm {
 inline constexpr uint16_t kAnyPolicy = 0xfff;
 inline constexpr uint64_t kOverrideWalk = 256;
 
+// In an action: the entry ends.
+inline constexpr uint8_t kOverrideEnds = 0x80;
+inline constexpr int kOverrideEndShift = 20;
+inline constexpr uint64_t kOverrideEndless = (uint64_t{1} << 44) - 1;
+
+// The least end that is not before `ns`, and the last one that has come by `ns`.
+constexpr uint64_t override_end(uint64_t ns) noexcept {
+  const uint64_t units =
+      (ns >> kOverrideEndShift) + ((ns & ((uint64_t{1} << kOverrideEndShift) - 1)) != 0 ? 1 : 0);
+  return std::min(units, kOverrideEndless - 1);
+}
+constexpr uint64_t override_now(int64_t ns) noexcept {
+  return static_cast<uint64_t>(std::max<int64_t>(ns, 0)) >> kOverrideEndShift;
+}
+
 struct OverrideHash {
   uint64_t low = 0;
   uint64_t high = 0;
+  bool whole = true;  // false: `high` is not known, `low` alone finds the entry
 };
 
 struct Override {
   uint8_t action = 0;
   uint16_t from = kAnyPolicy;  // 12 bits
-  uint16_t to = 0;             // 12 bits
+  uint16_t to = 0;             // 12 bits; 0 if the action ends
+  uint64_t end = 0;            // if the action ends
   friend bool operator==(const Override&, const Override&) = default;
 };
 
@@ -82,12 +113,24 @@ constexpr uint64_t override_low(OverrideHash hash) noexcept {
   return hash.low > kOverrideDeleted ? hash.low : hash.low + 2;
 }
 constexpr uint64_t pack_override(const Override& what, uint64_t hash_high) noexcept {
+  if ((what.action & kOverrideEnds) != 0) {
+    return uint64_t{what.action} << 56 | uint64_t{what.from & 0xfffu} << 44 |
+           (what.end & kOverrideEndless);
+  }
   return uint64_t{what.action} << 56 | uint64_t{what.from & 0xfffu} << 44 |
          uint64_t{what.to & 0xfffu} << 32 | static_cast<uint32_t>(hash_high);
 }
 constexpr Override unpack_override(uint64_t high) noexcept {
-  return {static_cast<uint8_t>(high >> 56), static_cast<uint16_t>(high >> 44 & 0xfff),
-          static_cast<uint16_t>(high >> 32 & 0xfff)};
+  Override what{static_cast<uint8_t>(high >> 56), static_cast<uint16_t>(high >> 44 & 0xfff)};
+  if ((what.action & kOverrideEnds) != 0) {
+    what.end = high & kOverrideEndless;
+  } else {
+    what.to = static_cast<uint16_t>(high >> 32 & 0xfff);
+  }
+  return what;
+}
+constexpr bool has_ended(const Override& what, uint64_t now) noexcept {
+  return (what.action & kOverrideEnds) != 0 && what.end != kOverrideEndless && what.end <= now;
 }
 
 // Reading. Any thread, any process, a read-only mapping too; at most kOverrideWalk loads a walk
@@ -112,7 +155,9 @@ class Overrides {
   bool empty() const noexcept { return size() == 0; }
 
   // The key's override for policy `from`, or else its override for any policy.
-  OverrideMatch find(uint16_t from, OverrideHash hash) const noexcept {
+  // now() gives override_now() of the clock; it is called only for an entry that ends.
+  template <class Now>
+  OverrideMatch find(uint16_t from, OverrideHash hash, Now now) const noexcept {
     OverrideMatch any;
     if (empty()) [[likely]]
       return any;
@@ -124,7 +169,8 @@ class Overrides {
       if (seen_low == low) {
         const Pair seen = load128(&entries_[at]);
         const Override what = unpack_override(seen.high);
-        if (same_key(seen, hash)) {
+        if (same_key(seen, hash) &&
+            ((what.action & kOverrideEnds) == 0 || !has_ended(what, now()))) {
           if (what.from == from) return {true, what};
           if (what.from == kAnyPolicy && !any.found) any = {true, what};
         }
@@ -134,11 +180,16 @@ class Overrides {
     return any;
   }
 
+  // Whether it has ended or not.
+  OverrideMatch find(uint16_t from, OverrideHash hash) const noexcept {
+    return find(from, hash, [] { return uint64_t{0}; });
+  }
+
   // The override of the smallest network around an address that has one. hash_of(uint8_t prefix)
   // gives the hash {low, high} of the network's canonical text; it is called only for prefix
   // lengths that some override uses, longest first.
-  template <class HashOf>
-  OverrideMatch find_network(uint16_t from, Family family, HashOf hash_of) const noexcept {
+  template <class HashOf, class Now>
+  OverrideMatch find_network(uint16_t from, Family family, HashOf hash_of, Now now) const noexcept {
     if (empty() || family == Family::kNone) [[likely]]
       return {};
     const bool v4 = family == Family::kV4;
@@ -150,11 +201,16 @@ class Overrides {
         const int bit = 63 - __builtin_clzll(bits);
         bits ^= uint64_t{1} << bit;
         const auto hash = hash_of(static_cast<uint8_t>(64 * i + bit));
-        const OverrideMatch match = find(from, {hash.low, hash.high});
+        const OverrideMatch match = find(from, {hash.low, hash.high}, now);
         if (match.found) return match;
       }
     }
     return {};
+  }
+
+  template <class HashOf>
+  OverrideMatch find_network(uint16_t from, Family family, HashOf hash_of) const noexcept {
+    return find_network(from, family, hash_of, [] { return uint64_t{0}; });
   }
 
   // For verify: the entries as they lie, whether a walk from its home comes to one, the writers'
@@ -181,14 +237,16 @@ class Overrides {
     }
   }
 
-  // visit(OverrideHash, const Override&) for every entry, in no order. The hash lacks 32 bits, but
-  // finds, replaces and removes the entry like the key's own.
+  // visit(place, OverrideHash, const Override&) for every entry, in no order, whether it has ended
+  // or not. The hash lacks 32 bits, but finds, replaces and removes the entry like the key's own.
   template <class Visit>
   void for_each(Visit visit) const {
     for (uint64_t i = 0; i < count_; ++i) {
       const Pair seen = load128(&entries_[i]);
       if (seen.low <= kOverrideDeleted) continue;
-      visit(OverrideHash{seen.low, static_cast<uint32_t>(seen.high)}, unpack_override(seen.high));
+      const Override what = unpack_override(seen.high);
+      const bool ends = (what.action & kOverrideEnds) != 0;
+      visit(i, OverrideHash{seen.low, ends ? 0 : static_cast<uint32_t>(seen.high), !ends}, what);
     }
   }
 
@@ -197,7 +255,8 @@ class Overrides {
 
   static bool same_key(const Pair& seen, OverrideHash hash) noexcept {
     return seen.low == override_low(hash) &&
-           static_cast<uint32_t>(seen.high) == static_cast<uint32_t>(hash.high);
+           (!hash.whole || seen.high >> 63 != 0 ||  // kOverrideEnds
+            static_cast<uint32_t>(seen.high) == static_cast<uint32_t>(hash.high));
   }
   uint64_t home(uint64_t low) const noexcept {
     return static_cast<uint64_t>((static_cast<uint128>(low) * count_) >> 64);
@@ -209,11 +268,21 @@ class Overrides {
   uint64_t count_ = 0;
 };
 
+// A key's text as an entry of kOverrideTexts takes it: all of it, or the beginning, with its check.
+struct OverrideName {
+  std::string_view text;
+  uint64_t length = 0;  // of the whole key; 0: there is no text to store
+  uint64_t check = 0;
+};
+
 // Changing. Set-up and tools only; the caller holds the write lock for each call.
 class OverrideWriter {
  public:
-  // REQUIRES: as Overrides, and the section is writable.
-  OverrideWriter(void* section, uint64_t elements) noexcept : table_(section, elements) {
+  // REQUIRES: as Overrides, and the section is writable; `texts` has an element for each entry, or
+  // is null. `now`: override_now() of the clock, by which entries have ended.
+  OverrideWriter(void* section, uint64_t elements, OverrideText* texts = nullptr,
+                 uint64_t now = 0) noexcept
+      : table_(section, elements), texts_(texts), now_(now) {
     if (table_.count_ == 0) return;
     header_ = static_cast<OverrideHeader*>(section);
     entries_ = static_cast<Pair*>(section) + kOverrideHeaderElements;
@@ -222,7 +291,8 @@ class OverrideWriter {
   // Inserts the override of {hash, what.from}, or replaces it. When it returns, every process
   // sees it. REQUIRES: from and to have 12 bits, the prefix fits its family.
   // Errors: ResourceExhausted (override_table_full), Unavailable (lock_failed).
-  absl::Status set(OverrideHash hash, const Override& what, NetworkKind network = {});
+  absl::Status set(OverrideHash hash, const Override& what, NetworkKind network = {},
+                   const OverrideName& name = {});
 
   // Makes readers try these prefix lengths, four words as in OverrideHeader: for entries that are
   // set by their hashes. Killed here: prefixes tried in vain.
@@ -230,11 +300,12 @@ class OverrideWriter {
     for (int i = 0; i < 4 && header_ != nullptr; ++i) header_->prefixes[i].fetch_or(prefixes[i]);
   }
 
-  // False: there is none.
+  // False: there is none, or it has ended.
   bool remove(OverrideHash hash, uint16_t from) noexcept;
 
-  // Counts the entries, turns deleted ones that end a walk into unused ones, and forgets the
-  // prefix lengths if no entry is left. Never needed: set() and remove() call it where it helps.
+  // Deletes those that have ended, counts the entries, turns deleted ones that end a walk into
+  // unused ones, and forgets the prefix lengths if no entry is left. Never needed: set() and
+  // remove() call it where it helps.
   void rebuild() noexcept;
 
   // Ends a change whose writer was killed, and counts the entries.
@@ -252,9 +323,13 @@ class OverrideWriter {
 
   void begin() noexcept;
   void end() noexcept;
-  Attempt attempt(OverrideHash hash, const Override& what, NetworkKind network) noexcept;
-  bool store(const Place& place, OverrideHash hash, const Override& what,
-             NetworkKind network) noexcept;
+  Attempt attempt(OverrideHash hash, const Override& what, NetworkKind network,
+                  const OverrideName& name) noexcept;
+  bool store(const Place& place, OverrideHash hash, const Override& what, NetworkKind network,
+             const OverrideName& name) noexcept;
+  bool has_gone(const Pair& seen) const noexcept {
+    return seen.low > kOverrideDeleted && has_ended(unpack_override(seen.high), now_);
+  }
   void locate(OverrideHash hash, uint16_t from, Place& own, Place& room) const noexcept;
   void drop_deleted(uint64_t last) noexcept;
   bool exchange(uint64_t at, Pair from, Pair to) noexcept;
@@ -263,6 +338,8 @@ class OverrideWriter {
   Overrides table_;
   OverrideHeader* header_ = nullptr;
   Pair* entries_ = nullptr;
+  OverrideText* texts_ = nullptr;
+  uint64_t now_ = 0;
 };
 
 }  // namespace brim::shm

@@ -138,6 +138,29 @@ absl::Status check_section(const HeaderFields& header, SectionType type, std::st
   return absl::OkStatus();
 }
 
+// Sections that a segment may lack, whose bytes are for people.
+absl::Status check_display_sections(const HeaderFields& header, const Section* overrides,
+                                    std::string_view path) {
+  const Section* const texts = find_section(header, SectionType::kOverrideTexts);
+  // Without overrides nobody looks at them.
+  if (texts != nullptr &&
+      (texts->element_size != sizeof(OverrideText) ||
+       (overrides != nullptr && texts->count + kOverrideHeaderElements != overrides->count))) {
+    return corrupt(path, "section override_texts", texts->count);
+  }
+  const Section* const audit = find_section(header, SectionType::kAudit);
+  if (audit != nullptr && (audit->element_size != sizeof(AuditCell) || audit->count == 0 ||
+                           audit->count > kMaxAuditCells)) {
+    return corrupt(path, "section audit", audit->count);
+  }
+  const Section* const hot = find_section(header, SectionType::kHotKeys);
+  if (hot != nullptr && (hot->element_size != sizeof(HotCell) || hot->count <= kHotHeaderElements ||
+                         hot->count > kHotHeaderElements + kMaxHotCells)) {
+    return corrupt(path, "section hot_keys", hot->count);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status check_identity(const HeaderFields& header, uint64_t file_size, std::string_view path) {
   if (header.magic != kMagic) {
     return absl::DataLossError(cat("segment_bad_magic: ", path, " is not a brim segment (magic ",
@@ -273,7 +296,13 @@ absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec) {
   if (spec.overrides != 0) {
     layout.add(SectionType::kOverrides, kOverrideElementSize, override_elements(spec.overrides),
                64);
+    if (spec.name_bytes != 0) {
+      layout.add(SectionType::kOverrideTexts, sizeof(OverrideText),
+                 override_elements(spec.overrides) - kOverrideHeaderElements, 64);
+    }
   }
+  layout.add(SectionType::kAudit, sizeof(AuditCell), kAuditCells, 64);
+  layout.add(SectionType::kHotKeys, sizeof(HotCell), kHotHeaderElements + kHotCells, 64);
   header.total_size = layout.end();
   return header;
 }
@@ -338,7 +367,7 @@ absl::Status check_layout(const HeaderFields& header, uint64_t file_size, std::s
                                overrides->count > override_elements(kMaxOverrides))) {
     return corrupt(path, "section overrides", overrides->count);
   }
-  return absl::OkStatus();
+  return check_display_sections(header, overrides, path);
 }
 
 absl::Status check_header(const HeaderFields& header, uint64_t file_size, std::string_view path) {

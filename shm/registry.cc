@@ -66,11 +66,20 @@ std::string Registry::name(uint16_t number) const {
   return bounded_string(records_[number].name, kPolicyNameBytes);
 }
 
-int Registry::find(std::string_view wanted) const {
+int Registry::find(std::string_view wanted, bool among_removed) const {
   for (uint32_t i = 0; i < count_; ++i) {
-    if (name(static_cast<uint16_t>(i)) == wanted && !wanted.empty()) return static_cast<int>(i);
+    const auto number = static_cast<uint16_t>(i);
+    if (name(number) == wanted && !wanted.empty() && removed(number) == among_removed) {
+      return static_cast<int>(i);
+    }
   }
   return -1;
+}
+
+void Registry::set_removed(uint16_t number, bool removed) noexcept {
+  // Release; pairs with the acquire in removed() [E7]. Killed before: as it was; after: changed.
+  BRIM_CHANGE_POINT();
+  records_[number].live[0].store(removed ? 1 : 0, std::memory_order_release);
 }
 
 void Registry::replace(uint16_t number, const PolicyWords& words, std::string_view text) noexcept {

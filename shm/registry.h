@@ -53,7 +53,18 @@ class Registry {
   std::string name(uint16_t number) const;
 
   // Number of the policy called `name`, or -1. Linear; set-up only.
-  int find(std::string_view name) const;
+  int find(std::string_view name) const { return find(name, false); }
+  // The same among those that were removed.
+  int find_removed(std::string_view name) const { return find(name, true); }
+
+  // Whether callers may ask for the policy by name. Its record stays as it is for those who have
+  // its number.
+  bool removed(uint16_t number) const noexcept {
+    // Acquire; pairs with the release in set_removed() [E7].
+    return number < count_ && records_[number].live[0].load(std::memory_order_acquire) != 0;
+  }
+  // The caller holds the write lock. REQUIRES: the policy exists.
+  void set_removed(uint16_t number, bool removed) noexcept;
 
   // Adds a policy; ResourceExhausted (policy_table_full) if there is no room. The caller holds
   // the write lock and has checked that the name is new. REQUIRES: name and text fit.
@@ -81,6 +92,8 @@ class Registry {
   WriteLock lock() const noexcept { return WriteLock(lock_fd_); }
 
  private:
+  int find(std::string_view name, bool removed) const;
+
   PolicyRecord* records_ = nullptr;
   uint32_t count_ = 0;
   int lock_fd_ = -1;

@@ -135,6 +135,11 @@ class Segment {
   uint64_t* counters() const noexcept { return at<uint64_t>(SectionType::kCounters); }
   AtomicCell* cells() const noexcept { return at<AtomicCell>(SectionType::kCells); }
   void* overrides() const noexcept { return at<char>(SectionType::kOverrides); }
+  OverrideText* override_texts() const noexcept {
+    return at<OverrideText>(SectionType::kOverrideTexts);
+  }
+  AuditCell* audit() const noexcept { return at<AuditCell>(SectionType::kAudit); }
+  HotHeader* hot_keys() const noexcept { return at<HotHeader>(SectionType::kHotKeys); }
   // The name entry of slot i, or null if the segment keeps no names.
   NameEntry* name_entry(uint64_t i) const noexcept {
     return names_ == nullptr ? nullptr : reinterpret_cast<NameEntry*>(names_ + i * name_stride_);

@@ -69,6 +69,9 @@ Ticket PolicyHandle::reserve(std::string_view key, uint32_t cost,
       parts[0].family != Family::kBucket) {
     ticket.decision =
         parts.size() == 0 ? parts.decided() : unavailable(Reason::kUnsupported, false);
+    if (ticket.decision.reason == Reason::kBarred) {
+      count_decided(*engine_, number_, ticket.decision);
+    }
     return ticket;
   }
   if (engine_->read_only) {

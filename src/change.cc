@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Live change of policies and overrides, for all attached processes at once. Set-up only.
+// Live change of policies, for all attached processes at once. Set-up only.
 #include "src/change.h"
 
 #include <algorithm>
 
-#include "brim/address.h"
 #include "brim/limiter.h"
 #include "src/base/text.h"
 #include "src/call.h"
@@ -15,31 +14,6 @@
 namespace brim {
 
 namespace {
-
-// A policy found for writing, with the lock held.
-struct Held {
-  shm::Registry::WriteLock lock;
-  uint16_t number = 0;
-  shm::PolicyWords words = {};
-  std::string text = {};
-};
-
-absl::Status not_writable(const Engine* engine) {
-  if (engine == nullptr) return absl::FailedPreconditionError("not_open: this Limiter is empty");
-  return engine->check_writable();
-}
-
-// Reads the policy under the lock.
-absl::Status find(const Engine& engine, std::string_view name, Held& held) {
-  if (!held.lock.held()) return engine.lock_error();
-  const int found = engine.registry.find(name);
-  held.number = static_cast<uint16_t>(found);
-  if (found >= 0 && engine.registry.read(held.number, held.words, held.text)) {
-    return absl::OkStatus();
-  }
-  return absl::NotFoundError(cat("policy_not_found: segment ", shown_path(engine.segment->path()),
-                                 " has no policy '", printable(name), "'"));
-}
 
 // Multiplies what is owed by `to` / `from`.
 struct Rescale {
@@ -82,6 +56,18 @@ uint64_t whole_of(const Quota& quota) noexcept {
   return has(quota, kByDebtBefore) ? quota.capacity + permit : quota.capacity;
 }
 
+// Overrides of the policy, and those that lead to it. The lock is held.
+uint64_t overrides_naming(const Engine& engine, uint16_t number) {
+  uint64_t count = 0;
+  const uint64_t now = shm::override_now(engine.clock.now());
+  engine.overrides.for_each([&](uint64_t, shm::OverrideHash, const shm::Override& what) {
+    const bool leads = what.action == static_cast<uint8_t>(OverrideKind::kPolicy);
+    const bool names = what.from == number || (leads && what.to == number);
+    count += names && !shm::has_ended(what, now) ? 1 : 0;
+  });
+  return count;
+}
+
 // Rewrites every key of one part, one compare-and-swap each. Killed in the middle: the others keep
 // their debt in permits.
 void rescale_keys(const Engine& engine, uint16_t number, uint32_t part, uint64_t from,
@@ -104,97 +90,23 @@ void rescale_keys(const Engine& engine, uint16_t number, uint32_t part, uint64_t
   }
 }
 
-shm::OverrideHash override_hash(const Engine& engine, std::string_view key) {
-  const Hash128 hash = hash_key(engine.secret, key);
-  return {hash.low, hash.high};
-}
-
-// An override's subject: its hash, and what to call it in an error.
-struct Subject {
-  shm::OverrideHash hash;
-  std::string_view text;
-  shm::NetworkKind network = {};
-  const uint64_t* prefixes = nullptr;  // or: some of which it may be
-};
-
-// The policies that an override of `from` is about are told to look.
-void tell_policies(const Engine& engine, uint16_t from) {
-  for (uint32_t i = 0; i < engine.registry.size(); ++i) {
-    const auto number = static_cast<uint16_t>(i);
-    shm::PolicyWords words;
-    std::string text;
-    if ((from != shm::kAnyPolicy && number != from) || !engine.registry.read(number, words, text) ||
-        options_from_word(words[kOptionWords]).overrides) {
-      continue;
-    }
-    shm::Registry registry = engine.registry;
-    registry.replace(number, with_overrides(words), text);
-  }
-}
-
-// What the entry shall say; `use` is a policy, unlimited or deny.
-absl::Status read_use(const Engine& engine, std::string_view use, shm::Override& what) {
-  what.action = static_cast<uint8_t>(use == "unlimited" ? OverrideKind::kUnlimited
-                                     : use == "deny"    ? OverrideKind::kDeny
-                                                        : OverrideKind::kPolicy);
-  if (what.action != static_cast<uint8_t>(OverrideKind::kPolicy)) return absl::OkStatus();
-  const int target = engine.registry.find(use);
-  if (target < 0) {
-    return absl::NotFoundError(cat("policy_not_found: segment ", shown_path(engine.segment->path()),
-                                   " has no policy '", printable(use),
-                                   "'; an override uses a policy, unlimited or deny"));
-  }
-  what.to = static_cast<uint16_t>(target);
-  return absl::OkStatus();
-}
-
-// Sets or clears (`use` empty) one override. REQUIRES: the segment can be written to.
-absl::Status write_override(const Engine& engine, std::string_view policy, const Subject& subject,
-                            std::string_view use) {
-  Held held{engine.registry.lock()};
-  shm::Override what;
-  if (policy != "*") {
-    if (absl::Status status = find(engine, policy, held); !status.ok()) return status;
-    what.from = held.number;
-    if (what.from == shm::kAnyPolicy) {
-      return absl::FailedPreconditionError(
-          cat("override_table_full: policy '", printable(policy), "' is number ", what.from,
-              ", which can have no override of its own; define it earlier"));
-    }
-  } else if (!held.lock.held()) {
-    return engine.lock_error();
-  }
-  shm::OverrideWriter writer = override_writer(engine);
-  if (use.empty()) {
-    if (writer.remove(subject.hash, what.from)) return absl::OkStatus();
-    return absl::NotFoundError(cat("override_not_found: policy '", printable(policy),
-                                   "' of segment ", shown_path(engine.segment->path()),
-                                   " has no override for '", printable(subject.text), "'"));
-  }
-  if (absl::Status status = read_use(engine, use, what); !status.ok()) return status;
-  if (subject.prefixes != nullptr) writer.add_prefixes(subject.prefixes);
-  if (absl::Status status = writer.set(subject.hash, what, subject.network); !status.ok()) {
-    return status;
-  }
-  tell_policies(engine, what.from);
-  return absl::OkStatus();
-}
-
-absl::Status write_key(const Engine* engine, std::string_view policy, std::string_view key,
-                       std::string_view use, shm::NetworkKind network = {}) {
-  if (absl::Status status = not_writable(engine); !status.ok()) return status;
-  return write_override(*engine, policy, {override_hash(*engine, key), key, network}, use);
-}
-
-absl::Status write_network(const Engine* engine, std::string_view policy, std::string_view network,
-                           std::string_view use) {
-  const absl::StatusOr<Cidr> cidr = parse_cidr(network);
-  if (!cidr.ok()) return cidr.status();
-  const shm::NetworkKind kind{cidr->address.v4 ? shm::Family::kV4 : shm::Family::kV6, cidr->prefix};
-  return write_key(engine, policy, cidr_text(*cidr).view(), use, kind);
-}
-
 }  // namespace
+
+absl::Status not_writable(const Engine* engine) {
+  if (engine == nullptr) return absl::FailedPreconditionError("not_open: this Limiter is empty");
+  return engine->check_writable();
+}
+
+absl::Status find_for_change(const Engine& engine, std::string_view name, Held& held) {
+  if (!held.lock.held()) return engine.lock_error();
+  const int found = engine.registry.find(name);
+  held.number = static_cast<uint16_t>(found);
+  if (found >= 0 && engine.registry.read(held.number, held.words, held.text)) {
+    return absl::OkStatus();
+  }
+  return absl::NotFoundError(cat("policy_not_found: segment ", shown_path(engine.segment->path()),
+                                 " has no policy '", printable(name), "'"));
+}
 
 void raise_ceiling(const Engine& engine, uint16_t policy, uint32_t part,
                    uint64_t permits) noexcept {
@@ -211,12 +123,6 @@ void raise_ceiling(const Engine& engine, uint16_t policy, uint32_t part,
   registry.replace(policy, words, text);
 }
 
-absl::Status write_override_hash(const Engine& engine, std::string_view policy,
-                                 shm::OverrideHash hash, std::string_view use,
-                                 const uint64_t (&prefixes)[4]) {
-  return write_override(engine, policy, {hash, {}, {}, prefixes}, use);
-}
-
 absl::Status Limiter::change(std::string_view name, std::string_view text,
                              OnChange on_change) const {
   if (absl::Status status = not_writable(engine_.get()); !status.ok()) return status;
@@ -228,7 +134,7 @@ absl::Status Limiter::change(std::string_view name, std::string_view text,
     return status;
   }
   Held held{engine_->registry.lock()};
-  if (absl::Status status = find(*engine_, name, held); !status.ok()) return status;
+  if (absl::Status status = find_for_change(*engine_, name, held); !status.ok()) return status;
   const Beginning at{engine_->clock.now(), wall_now_ns()};
   const auto words = recompile(*policy, at, held.words, on_change == OnChange::kReset);
   if (!words.ok()) return words.status();
@@ -242,6 +148,36 @@ absl::Status Limiter::change(std::string_view name, std::string_view text,
   return absl::OkStatus();
 }
 
+absl::Status Limiter::reset_policy(std::string_view name) const {
+  if (absl::Status status = not_writable(engine_.get()); !status.ok()) return status;
+  Held held{engine_->registry.lock()};
+  if (absl::Status status = find_for_change(*engine_, name, held); !status.ok()) return status;
+  const absl::StatusOr<Policy> policy = parse_policy(held.text);
+  if (!policy.ok()) {
+    return absl::FailedPreconditionError(
+        cat("policy_change_unfit: the text of policy '", printable(name), "' does not parse: '",
+            printable(held.text, 1024), "'; write it anew (brim change)"));
+  }
+  const auto words =
+      recompile(*policy, {engine_->clock.now(), wall_now_ns()}, held.words, /*reset=*/true);
+  if (!words.ok()) return words.status();
+  engine_->registry.replace(held.number, *words, held.text);
+  return absl::OkStatus();
+}
+
+absl::Status Limiter::remove_policy(std::string_view name) const {
+  if (absl::Status status = not_writable(engine_.get()); !status.ok()) return status;
+  Held held{engine_->registry.lock()};
+  if (absl::Status status = find_for_change(*engine_, name, held); !status.ok()) return status;
+  if (const uint64_t uses = overrides_naming(*engine_, held.number); uses != 0) {
+    return absl::FailedPreconditionError(
+        cat("policy_in_use: ", uses, " overrides or bans name policy '", printable(name),
+            "' of segment ", shown_path(engine_->segment->path()), "; clear them first"));
+  }
+  engine_->registry.set_removed(held.number, true);
+  return absl::OkStatus();
+}
+
 absl::Status Limiter::set_factor(std::string_view policy, uint32_t parts_per_million) const {
   if (absl::Status status = not_writable(engine_.get()); !status.ok()) return status;
   if (parts_per_million > kWholePpm) {
@@ -249,37 +185,10 @@ absl::Status Limiter::set_factor(std::string_view policy, uint32_t parts_per_mil
         cat("invalid_factor: ", parts_per_million, " parts per million; give 0 to 1000000"));
   }
   Held held{engine_->registry.lock()};
-  if (absl::Status status = find(*engine_, policy, held); !status.ok()) return status;
+  if (absl::Status status = find_for_change(*engine_, policy, held); !status.ok()) return status;
   engine_->registry.replace(
       held.number, with_factor(held.words, engine_->clock.now(), parts_per_million), held.text);
   return absl::OkStatus();
-}
-
-absl::Status Limiter::set_override(std::string_view policy, std::string_view key,
-                                   std::string_view use) const {
-  if (use.empty()) {
-    return absl::InvalidArgumentError(
-        "invalid_override: an override uses a policy, unlimited or deny; nothing was given");
-  }
-  return write_key(engine_.get(), policy, key, use);
-}
-
-absl::Status Limiter::set_network_override(std::string_view policy, std::string_view network,
-                                           std::string_view use) const {
-  if (use.empty()) {
-    return absl::InvalidArgumentError(
-        "invalid_override: an override uses a policy, unlimited or deny; nothing was given");
-  }
-  return write_network(engine_.get(), policy, network, use);
-}
-
-absl::Status Limiter::clear_override(std::string_view policy, std::string_view key) const {
-  return write_key(engine_.get(), policy, key, {});
-}
-
-absl::Status Limiter::clear_network_override(std::string_view policy,
-                                             std::string_view network) const {
-  return write_network(engine_.get(), policy, network, {});
 }
 
 }  // namespace brim

@@ -4,6 +4,7 @@
 #define BRIM_SRC_CHANGE_H_
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -17,11 +18,33 @@ namespace brim {
 void raise_ceiling(const internal::Engine& engine, uint16_t policy, uint32_t part,
                    uint64_t permits) noexcept;
 
-// REQUIRES: the segment can be written to. Sets the override of a key that is known by its hash.
-// `prefixes`: lengths that networks among such keys may have; see shm::OverrideHeader.
-absl::Status write_override_hash(const internal::Engine& engine, std::string_view policy,
-                                 shm::OverrideHash hash, std::string_view use,
-                                 const uint64_t (&prefixes)[4]);
+// A policy found for writing, with the lock held.
+struct Held {
+  shm::Registry::WriteLock lock;
+  uint16_t number = 0;
+  shm::PolicyWords words = {};
+  std::string text = {};
+};
+
+// Errors: FailedPrecondition (not_open, read_only).
+absl::Status not_writable(const internal::Engine* engine);
+// Reads the policy under the lock. Errors: NotFound (policy_not_found), Unavailable (lock_failed).
+absl::Status find_for_change(const internal::Engine& engine, std::string_view name, Held& held);
+
+// An override as another segment or a file had it.
+struct SavedOverride {
+  std::string_view policy;
+  std::string_view use;  // unless it is a ban
+  bool ban = false;
+  int64_t left_ns = kNever;  // of a ban
+  shm::OverrideHash hash = {};
+  std::string_view text = {};  // of the key, or its beginning
+  uint64_t length = 0;         // of the whole key; 0: no text is known
+  // Lengths that networks among such keys may have; see shm::OverrideHeader. Null: none.
+  const uint64_t* prefixes = nullptr;
+};
+// REQUIRES: the segment can be written to.
+absl::Status write_saved_override(const internal::Engine& engine, const SavedOverride& saved);
 
 }  // namespace brim
 

@@ -31,10 +31,8 @@ Decision acquire_parts(const Engine& engine, uint16_t policy, std::string_view k
                        Priority priority, int64_t now) noexcept {
   Parts parts(engine);
   if (!parts.add(policy, key, cost, priority)) {
-    const Decision decision = parts.decided();
-    engine.count(policy, decision.verdict == Verdict::kUnavailable ? PolicyCounter::kUnavailable
-                                                                   : PolicyCounter::kDenied);
-    return decision;
+    count_decided(engine, policy, parts.decided());
+    return parts.decided();
   }
   return cost == 0 ? parts.peek(now) : parts.acquire(now);
 }
@@ -119,14 +117,14 @@ bool charge_more(const Engine& engine, Part& part, uint32_t more) noexcept {
   return call.taken() >= more;
 }
 
+}  // namespace
+
 bool lift_ban(const Engine& engine, uint16_t policy, std::string_view key) noexcept {
   const Target target = locate(engine, policy, kBanPart, hash_key(engine.secret, key));
   Call<Reset, Scope::kGeneral> call(engine, target, key, {});
   return call.begin(engine.clock.now()) && call.quota().algorithm == kBanAlgorithm &&
          engine.table.update(target.probe, target.id, call) == Outcome::kDecided && call.changed();
 }
-
-}  // namespace
 
 Decision PolicyHandle::try_acquire(std::string_view key, uint32_t cost) const noexcept {
   if (engine_ == nullptr) return unavailable(Reason::kNoPolicy, true);
@@ -213,9 +211,7 @@ Decision PolicyHandle::try_acquire_all(std::span<const Ask> asks) noexcept {
       return unavailable(Reason::kUnsupported, true);
     }
     if (!parts.add(ask.policy->number_, ask.key, ask.cost, Priority::kNormal)) {
-      engine->count(ask.policy->number_, parts.decided().verdict == Verdict::kUnavailable
-                                             ? PolicyCounter::kUnavailable
-                                             : PolicyCounter::kDenied);
+      count_decided(*engine, ask.policy->number_, parts.decided());
       return parts.decided();
     }
   }

@@ -19,6 +19,7 @@
 #include "src/algo/step.h"
 #include "src/base/text.h"
 #include "src/engine.h"
+#include "src/override_list.h"
 #include "src/policy_words.h"
 
 namespace brim {
@@ -177,7 +178,9 @@ std::vector<PolicyInfo> Inspector::policies() const {
     const auto number = static_cast<uint16_t>(i);
     shm::PolicyWords words;
     PolicyInfo info;
-    if (!engine_->registry.read(number, words, info.text)) continue;
+    if (!engine_->registry.read(number, words, info.text) || engine_->registry.removed(number)) {
+      continue;
+    }
     info.number = number;
     info.name = engine_->registry.name(number);
     if (absl::StatusOr<Policy> policy = parse_policy(info.text); policy.ok()) {
@@ -251,6 +254,24 @@ void Inspector::for_each_key(const std::function<bool(const KeyInfo&)>& visit) c
     key.name = key.has_name ? std::string_view(buffer) : std::string_view();
     if (!visit(key)) return;
   }
+}
+
+std::vector<OverrideInfo> Inspector::overrides() const {
+  std::vector<OverrideInfo> list;
+  for (ListedOverride& listed : list_overrides(*engine_)) {
+    OverrideInfo entry;
+    Cidr unused;
+    entry.network = listed.key.size() == listed.key_length && is_network(listed.key, unused);
+    entry.policy = std::move(listed.policy);
+    entry.key = std::move(listed.key);
+    entry.key_length = listed.key_length;
+    entry.has_key = listed.key_length != 0;
+    entry.use = std::move(listed.use);
+    entry.ban = listed.ban;
+    entry.ends_in_ns = listed.left_ns;
+    list.push_back(std::move(entry));
+  }
+  return list;
 }
 
 std::vector<ListedSegment> list_segments() {

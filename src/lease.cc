@@ -151,6 +151,11 @@ bool follow(const Engine& engine, std::string_view key, const Hash128& hash, uin
   if (!options.overrides) return true;
   const OverrideUse use = find_override(engine, policy, key, hash);
   if (use.kind == OverrideKind::kNone) return true;
+  if (use.kind == OverrideKind::kBan) {
+    decided = only(refuse_barred(use.left_ns));
+    count_decided(engine, policy, decided.decision);
+    return false;
+  }
   engine.count(policy, PolicyCounter::kExempt);
   if (use.kind == OverrideKind::kPolicy) {
     policy = use.policy;

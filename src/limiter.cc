@@ -160,6 +160,21 @@ absl::StatusOr<uint16_t> find_policy(const std::shared_ptr<Engine>& engine, std:
                                       printable(stored, 1024), "', asked for '", asked, "'"));
 }
 
+// Defines a removed policy anew. Killed after the first step: it is removed still, and whoever has
+// it goes by the new text.
+absl::Status bring_back(Engine& engine, uint16_t number, const Policy& policy,
+                        const Beginning& at) {
+  shm::PolicyWords old;
+  std::string text;
+  if (!engine.registry.read(number, old, text)) old = {};
+  const auto words = recompile(policy, at, old, true);
+  if (!words.ok()) return words.status();
+  engine.registry.replace(number, engine.overrides.empty() ? *words : with_overrides(*words),
+                          policy_text(policy));
+  engine.registry.set_removed(number, false);
+  return absl::OkStatus();
+}
+
 // That policies can be written here, and that this one finds the cells it needs.
 absl::Status check_writable(const Engine& engine, const Policy& policy) {
   if (absl::Status status = engine.check_writable(); !status.ok()) return status;
@@ -258,7 +273,15 @@ absl::StatusOr<PolicyHandle> Limiter::define(std::string_view name, std::string_
   const auto lock = engine_->registry.lock();
   if (!lock.held()) return engine_->lock_error();
   if (auto handle = known(); !absl::IsNotFound(handle.status())) return handle;
-  const auto words = compile(*policy, {engine_->clock.now(), wall_now_ns()});
+  const Beginning at{engine_->clock.now(), wall_now_ns()};
+  if (const int removed = engine_->registry.find_removed(name); removed >= 0) {
+    const auto number = static_cast<uint16_t>(removed);
+    if (absl::Status status = bring_back(*engine_, number, *policy, at); !status.ok()) {
+      return status;
+    }
+    return PolicyHandle(engine_, number, std::string(name));
+  }
+  const auto words = compile(*policy, at);
   if (!words.ok()) return words.status();
   // An override of all policies ("*") is about this one too.
   absl::StatusOr<uint16_t> number = engine_->registry.add(
@@ -276,8 +299,9 @@ Policy PolicyHandle::policy() const {
 std::vector<std::string> Limiter::policy_names() const {
   std::vector<std::string> names;
   for (uint32_t i = 0; engine_ != nullptr && i < engine_->registry.size(); ++i) {
-    std::string name = engine_->registry.name(static_cast<uint16_t>(i));
-    if (!name.empty()) names.push_back(std::move(name));
+    const auto number = static_cast<uint16_t>(i);
+    std::string name = engine_->registry.name(number);
+    if (!name.empty() && !engine_->registry.removed(number)) names.push_back(std::move(name));
   }
   return names;
 }

@@ -58,6 +58,22 @@ Decision refuse_always() noexcept {
   return decision;
 }
 
+Decision refuse_barred(int64_t left_ns) noexcept {
+  Decision decision;
+  decision.reason = Reason::kBarred;
+  decision.retry_after_ns = left_ns;
+  decision.reset_after_ns = left_ns;
+  return decision;
+}
+
+void count_decided(const Engine& engine, uint16_t policy, const Decision& decision) noexcept {
+  if (decision.verdict == Verdict::kUnavailable) {
+    return engine.count(policy, PolicyCounter::kUnavailable);
+  }
+  if (decision.reason == Reason::kBarred) engine.count(policy, PolicyCounter::kBarred);
+  engine.count(policy, PolicyCounter::kDenied);
+}
+
 Decision admit_uncounted() noexcept {
   Decision decision;
   decision.verdict = Verdict::kAllowed;
@@ -85,7 +101,7 @@ bool Parts::decide_now(const Decision& decision) noexcept {
 }
 
 // True if the ask is subject to `options` of ask.followed; false if an override decides it.
-bool Parts::follow_override(Asked& ask, PolicyOptions& options) noexcept {
+bool Parts::follow_override(Asked& ask, PolicyOptions& options, bool asks) noexcept {
   const OverrideUse use = find_override(*engine_, ask.policy, ask.key, ask.hash);
   switch (use.kind) {
     case OverrideKind::kNone:
@@ -96,6 +112,8 @@ bool Parts::follow_override(Asked& ask, PolicyOptions& options) noexcept {
              decide_now(unavailable(Reason::kNoPolicy, true));
     case OverrideKind::kUnlimited:
       return decide_now(admit_uncounted());
+    case OverrideKind::kBan:
+      return !asks || decide_now(refuse_barred(use.left_ns));
     case OverrideKind::kDeny:
       break;
   }
@@ -112,9 +130,9 @@ bool Parts::add(uint16_t policy, std::string_view key, uint32_t cost, Priority p
       &asked_[asked_count_],
       Asked{policy, policy, true, false, false, hash_key(engine_->secret, key), key, {}});
   const auto label = static_cast<uint8_t>(asked_count_++);
-  if (options.overrides && !follow_override(ask, options)) {
+  if (options.overrides && !follow_override(ask, options, asks)) {
     // An exempt key leaves the other asks as they are.
-    engine_->count(policy, PolicyCounter::kExempt);
+    if (decided_.reason != Reason::kBarred) engine_->count(policy, PolicyCounter::kExempt);
     decided_.part = label;
     return decided_.reason == Reason::kExempt;
   }
@@ -190,10 +208,7 @@ bool Parts::barred(const Asked& ask, int64_t now) noexcept {
   if (is_garbage(slot.word, quota, engine_->clock.now())) return false;
   const int64_t left = ban::barred_for(slot.word, now, quota);
   if (left == 0) return false;
-  decided_ = {};
-  decided_.reason = Reason::kBarred;
-  decided_.retry_after_ns = left;
-  decided_.reset_after_ns = left;
+  decided_ = refuse_barred(left);
   return true;
 }
 

@@ -45,6 +45,14 @@ inline bool is_enforced(const PolicyOptions& options, const Hash128& hash) noexc
 // Answers of the words `deny` and `unlimited`.
 Decision refuse_always() noexcept;
 Decision admit_uncounted() noexcept;
+// Answer to a key that is banned for so long.
+Decision refuse_barred(int64_t left_ns) noexcept;
+
+// Counts what Parts::add() decided by itself.
+void count_decided(const Engine& engine, uint16_t policy, const Decision& decision) noexcept;
+
+// Ends the ban that the policy's own `ban` gave the key. False: there was none.
+bool lift_ban(const Engine& engine, uint16_t policy, std::string_view key) noexcept;
 
 // What the word of one part would answer. REQUIRES: family is not kCells.
 Decision peek_word(const Engine& engine, const Part& part, int64_t now) noexcept;
@@ -59,7 +67,8 @@ class Parts {
   Parts& operator=(const Parts&) = delete;
 
   // Adds the rates that a request of `key` is subject to. False: decided() holds the answer. With
-  // `asks` false, for calls that only change what is charged, a stopped policy is one like others.
+  // `asks` false, for calls that only change what is charged, a stopped policy is one like others,
+  // and a key that an override bans is a key like others.
   bool add(uint16_t policy, std::string_view key, uint32_t cost, Priority priority,
            bool asks = true) noexcept;
 
@@ -92,7 +101,7 @@ class Parts {
   };
 
   bool decide_now(const Decision& decision) noexcept;
-  bool follow_override(Asked& ask, PolicyOptions& options) noexcept;
+  bool follow_override(Asked& ask, PolicyOptions& options, bool asks) noexcept;
   bool barred(const Asked& ask, int64_t now) noexcept;
   int64_t count_refusal(const Asked& ask, int64_t now) noexcept;
   bool survey(int64_t now, Decision& answer) noexcept;

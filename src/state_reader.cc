@@ -6,7 +6,7 @@
 #include "brim/state.h"
 #include "shm/names.h"
 #include "src/cell_context.h"
-#include "src/overrides.h"
+#include "src/override_list.h"
 #include "src/policy_words.h"
 #include "src/state.h"
 
@@ -54,7 +54,8 @@ std::vector<Source> read_sources(const Engine& engine) {
     const auto number = static_cast<uint16_t>(i / shm::kMaxParts);
     const uint64_t version = engine.registry.version(number);
     Source& source = sources[i];
-    if (version == 0 || !read_quota(engine.registry, number, i % shm::kMaxParts, source.quota) ||
+    if (version == 0 || engine.registry.removed(number) ||
+        !read_quota(engine.registry, number, i % shm::kMaxParts, source.quota) ||
         !kind_of(source.quota, source.kind)) {
       continue;
     }
@@ -233,7 +234,9 @@ std::vector<PolicyState> StateReader::policies() const {
     const auto number = static_cast<uint16_t>(i);
     shm::PolicyWords words;
     PolicyState policy;
-    if (!engine_->registry.read(number, words, policy.text)) continue;
+    if (!engine_->registry.read(number, words, policy.text) || engine_->registry.removed(number)) {
+      continue;
+    }
     policy.number = number;
     policy.name = engine_->registry.name(number);
     policy.factor_ppm = static_cast<uint32_t>(words[kWordFactor]);
@@ -248,26 +251,18 @@ std::vector<PolicyState> StateReader::policies() const {
 
 std::vector<OverrideState> StateReader::overrides() const {
   std::vector<OverrideState> list;
-  engine_->overrides.for_each([&](shm::OverrideHash hash, const shm::Override& what) {
+  for (ListedOverride& listed : list_overrides(*engine_)) {
     OverrideState entry;
-    entry.hash_low = hash.low;
-    entry.hash_high = static_cast<uint32_t>(hash.high);
-    entry.policy = what.from == shm::kAnyPolicy ? "*" : engine_->registry.name(what.from);
-    switch (static_cast<OverrideKind>(what.action)) {
-      case OverrideKind::kPolicy:
-        entry.use = engine_->registry.name(what.to);
-        break;
-      case OverrideKind::kUnlimited:
-        entry.use = "unlimited";
-        break;
-      case OverrideKind::kDeny:
-        entry.use = "deny";
-        break;
-      case OverrideKind::kNone:
-        break;
-    }
-    if (!entry.policy.empty() && !entry.use.empty()) list.push_back(std::move(entry));
-  });
+    entry.hash_low = listed.hash.low;
+    entry.hash_high = static_cast<uint32_t>(listed.hash.high);
+    entry.policy = std::move(listed.policy);
+    entry.use = std::move(listed.use);
+    entry.ban = listed.ban;
+    entry.ends_in_ns = listed.left_ns;
+    entry.key = std::move(listed.key);
+    entry.key_length = listed.key_length;
+    list.push_back(std::move(entry));
+  }
   return list;
 }
 

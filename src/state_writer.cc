@@ -219,20 +219,35 @@ void StateWriter::put_factor(const PolicyState& policy, bool only_smaller) const
   Limiter(engine_).set_factor(policy.name, policy.factor_ppm).IgnoreError();
 }
 
-absl::Status StateWriter::put_override(const OverrideState& entry) const {
-  if (!same_hash_) {
+absl::Status StateWriter::put_override(const OverrideState& entry, int64_t elapsed_ns) const {
+  SavedOverride saved{entry.policy, entry.use, entry.ban};
+  if (entry.ban && entry.ends_in_ns != kNever) {
+    saved.left_ns = entry.ends_in_ns - std::max<int64_t>(elapsed_ns, 0);
+    if (saved.left_ns <= 0) return absl::OkStatus();
+  }
+  saved.text = entry.key;
+  saved.length = entry.key_length;
+  if (entry.whole_key()) {  // its hash here
+    const Hash128 hash = hash_key(engine_->secret, entry.key);
+    saved.hash = {hash.low, hash.high};
+  } else if (same_hash_) {
+    saved.hash = {entry.hash_low, entry.hash_high, !entry.ban};
+  } else {
     return absl::FailedPreconditionError(
         cat("override_foreign: an override for policy '", printable(entry.policy),
             "' was kept under another hash key; set it again (brim override)"));
   }
+  if (same_hash_) saved.prefixes = network_prefixes_;
   const int from = entry.policy == "*" ? shm::kAnyPolicy : engine_->registry.find(entry.policy);
-  const shm::OverrideHash hash{entry.hash_low, entry.hash_high};
   if (from >= 0) {
     const auto policy = static_cast<uint16_t>(from);
-    const shm::OverrideMatch known = engine_->overrides.find(policy, hash);
-    if (known.found && known.what.from == policy) return absl::OkStatus();
+    const shm::OverrideMatch known = engine_->overrides.find(policy, saved.hash);
+    if (known.found && known.what.from == policy &&
+        !shm::has_ended(known.what, shm::override_now(engine_->clock.now()))) {
+      return absl::OkStatus();
+    }
   }
-  return write_override_hash(*engine_, entry.policy, hash, entry.use, network_prefixes_);
+  return write_saved_override(*engine_, saved);
 }
 
 void StateWriter::note_snapshot(const Limiter& limiter, uint64_t generation, uint64_t rows,

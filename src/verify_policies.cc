@@ -146,7 +146,8 @@ void Verifier::check_policy(uint16_t number, const shm::PolicyWords& words,
   const std::string name = engine_.registry.name(number);
   if (!valid_policy_name(name)) {
     found(kPolicyName, cat("policy number ", number, " is called '", printable(name), "'"));
-  } else if (const int first = engine_.registry.find(name); first != number) {
+  } else if (const int first = engine_.registry.find(name);
+             first != number && !engine_.registry.removed(number)) {
     found(kPolicyNameTwice, cat("policies number ", first, " and ", number));
   }
   const absl::StatusOr<Policy> policy = parse_policy(text);
@@ -176,7 +177,8 @@ std::vector<Finding> Verifier::override_faults(bool& count_low) const {
     };
     const auto defined = [this](uint16_t number) { return engine_.registry.version(number) != 0; };
     const auto kind = static_cast<OverrideKind>(what.action);
-    if (kind == OverrideKind::kNone || kind > OverrideKind::kDeny) {
+    const bool ends = kind == OverrideKind::kBan;
+    if (!ends && (kind == OverrideKind::kNone || kind > OverrideKind::kDeny)) {
       found(kOverrideMalformed, cat("action ", what.action));
     } else if (what.from != shm::kAnyPolicy && !defined(what.from)) {
       found(kOverrideMalformed, cat("for policy number ", what.from, ", which is not defined"));
@@ -187,7 +189,8 @@ std::vector<Finding> Verifier::override_faults(bool& count_low) const {
     }
     all = all || what.from == shm::kAnyPolicy;
     if (what.from < named.size()) named[what.from] = true;
-    keys.emplace_back(entry.low, static_cast<uint32_t>(entry.high), what.from);
+    // What ends has fewer bits of hash; the rest is its end.
+    keys.emplace_back(entry.low, ends ? 0 : static_cast<uint32_t>(entry.high), what.from);
   }
   const size_t entries = keys.size();
   std::sort(keys.begin(), keys.end());

@@ -134,8 +134,7 @@ int reset_all(const KeyArgs& args) {
   if (!limiter.ok()) return report(limiter.status());
   const absl::StatusOr<PolicyHandle> handle = limiter->policy(*args.policy);
   if (!handle.ok()) return report(handle.status());
-  const absl::Status status =
-      limiter->change(*args.policy, policy_text(handle->policy()), OnChange::kReset);
+  const absl::Status status = limiter->reset_policy(*args.policy);
   if (status_name(status) == "policy_change_unfit") return reset_each(args, *handle, *options);
   if (!status.ok()) return report(status);
   emit(join("policy ", escape_text(*args.policy), ": all keys reset\n"));

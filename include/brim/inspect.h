@@ -95,6 +95,37 @@ struct Occupancy {
   uint64_t tentative = 0;
 };
 
+// One entry of the segment's ring of changes (Limiter::record).
+struct AuditEntry {
+  uint64_t sequence = 0;  // counts up; a gap is an entry that its writer did not finish
+  int64_t wall_ns = 0;    // since 1970
+  uint32_t pid = 0;       // as its pid namespace numbers it
+  uint32_t uid = 0;
+  std::string what;  // any bytes
+};
+
+// One override of a key or network. Its text is kept for people; the hash decides.
+struct OverrideInfo {
+  std::string policy;       // "*": all
+  std::string key;          // any bytes; the beginning if key.size() < key_length
+  uint64_t key_length = 0;  // of the whole key
+  bool has_key = false;     // the stored text verified; else nobody knows it
+  bool network = false;     // the key is a network's canonical text, "10.0.0.0/8"
+  std::string use;          // a policy's name, "unlimited", "deny" or "banned"
+  bool ban = false;         // made by Limiter::ban; not an override that uses a policy "banned"
+  int64_t ends_in_ns = kNever;
+};
+
+// One decision out of about Inspector::kSampleRate.
+struct HotSample {
+  uint64_t slot = 0;  // of the key (of the first rate of its policy)
+  uint16_t policy = 0;
+  bool admitted = false;
+  bool has_name = false;     // the stored text verified; else only the fingerprint is known
+  std::string name;          // any bytes; maybe cut
+  uint64_t fingerprint = 0;  // 49 bits
+};
+
 class Inspector {
  public:
   static absl::StatusOr<Inspector> attach(std::string_view name, const Options& options = {});
@@ -106,6 +137,17 @@ class Inspector {
   Occupancy occupancy() const;
   // Visits every used slot in order until visit() returns false. Constant memory.
   void for_each_key(const std::function<bool(const KeyInfo&)>& visit) const;
+  // What tools and people did, oldest first; empty for a segment of an older version.
+  std::vector<AuditEntry> audit() const;
+  // The overrides and hand-made bans in force, in no order.
+  std::vector<OverrideInfo> overrides() const;
+
+  // Samples of decisions written so far, and those written since a position: at most the ring's
+  // size of 4096, without those whose slot has changed hands. For display only: any process may
+  // write anything there.
+  static constexpr uint32_t kSampleRate = 1024;
+  uint64_t hot_position() const;
+  std::vector<HotSample> hot_samples(uint64_t since) const;
 
  private:
   explicit Inspector(std::shared_ptr<internal::Engine> engine) : engine_(std::move(engine)) {}

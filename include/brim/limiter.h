@@ -197,7 +197,7 @@ class PolicyHandle {
   // (counted as unavailable).
   bool refund(std::string_view key, uint32_t cost = 1) const noexcept;
 
-  // Forgets the key's debt and bans under this policy. Returns false if there were none.
+  // Forgets the key's debt and the bans that this policy made. Returns false if there were none.
   bool reset(std::string_view key) const noexcept;
 
   // Policies `concurrency` only (else Reason::kUnsupported). A lease ends by release, when its
@@ -280,6 +280,35 @@ class Limiter {
   // NotFound (override_not_found) if there is none.
   absl::Status clear_override(std::string_view policy, std::string_view key) const;
   absl::Status clear_network_override(std::string_view policy, std::string_view network) const;
+
+  // Bars `key` of `policy` (of all policies if that is "*") for duration_ns, or with kNever until
+  // unban(): an override that ends by itself and counts and answers as a ban that the policy made
+  // (Reason::kBarred, retry_after_ns is the time left). It takes the place of an override that the
+  // key has there; once it has ended the key is as if it had none.
+  // Rounded up to 2^20 ns (1 ms). Processes of a version before bans take it for no override.
+  // Errors: InvalidArgument (invalid_duration), policy_not_found, override_table_full.
+  absl::Status ban(std::string_view policy, std::string_view key, int64_t duration_ns) const;
+  absl::Status ban_network(std::string_view policy, std::string_view network,
+                           int64_t duration_ns) const;
+  // Ends a ban, whether ban() or the policy's own `ban` made it; what the key owes stays. NotFound
+  // (ban_not_found) if there was neither. Another override of the key is left alone.
+  absl::Status unban(std::string_view policy, std::string_view key) const;
+  absl::Status unban_network(std::string_view policy, std::string_view network) const;
+
+  // Takes the policy out: policy() and policy_names() know it no more. Handles that exist, here and
+  // in other processes, go on deciding under its last text. define() of the name brings it back
+  // with all keys as if never seen. FailedPrecondition (policy_in_use) if an override names it.
+  absl::Status remove_policy(std::string_view name) const;
+  // All keys of the policy are as if never seen; its text stays as it is at that moment.
+  // FailedPrecondition (policy_change_unfit) for logs and leases: reset() each key.
+  absl::Status reset_policy(std::string_view name) const;
+
+  // Notes in the segment's ring of changes that this process did `what` now, for people: any bytes,
+  // cut to kMostAuditBytes. The oldest of 256 entries makes room. See Inspector::audit.
+  // Errors: read_only, lock_failed, FailedPrecondition (audit_unsupported): a segment of an older
+  // version has no ring.
+  absl::Status record(std::string_view what) const;
+  static constexpr size_t kMostAuditBytes = 208;
 
   // Frees the slots of keys that have been idle for `idle_ns` or longer, in one pass over the table
   // while traffic runs; returns how many. Nothing is forgiven: an idle key owes nothing. Callers

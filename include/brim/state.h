@@ -81,12 +81,19 @@ struct KeyState {
   bool whole_key() const { return has_key && key.size() == key_length; }
 };
 
-// An override. The table keeps no text: its hash is good under the same hash key only.
+// An override. Its hash is good under the same hash key only; its text, if the whole of it was
+// kept, everywhere.
 struct OverrideState {
   uint64_t hash_low = 0;
   uint32_t hash_high = 0;
-  std::string policy;  // "*": any
-  std::string use;     // a policy, "unlimited" or "deny"
+  std::string policy;           // "*": any
+  std::string use;              // a policy, "unlimited", "deny" or "banned"
+  bool ban = false;             // it is a ban made by hand, and no policy called "banned"
+  int64_t ends_in_ns = kNever;  // of a ban, from the time it was read
+  std::string key;              // any bytes; the whole key if key.size() == key_length
+  uint64_t key_length = 0;      // 0: the text is not known
+
+  bool whole_key() const { return key_length != 0 && key.size() == key_length; }
 };
 
 // What a segment is, as far as another one can be made from it.
@@ -153,8 +160,9 @@ class StateWriter {
   // that lives somebody may have lowered it since. A policy that is not here needs none.
   void put_factor(const PolicyState& policy, bool only_smaller) const;
   // Sets the override unless that key or network has one there already: the segment's own is newer.
+  // `elapsed_ns`: since it was read; a ban that has ended since is left out.
   // Errors: override_table_full, policy_not_found, override_foreign (another hash key).
-  absl::Status put_override(const OverrideState& entry) const;
+  absl::Status put_override(const OverrideState& entry, int64_t elapsed_ns = 0) const;
 
   // Leaves in the segment what Inspector::info() tells of snapshots: one was taken just now, or
   // (generation 0) failed.

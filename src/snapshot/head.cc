@@ -137,6 +137,98 @@ void add_override(const OverrideState& entry, Sum& sum) {
   sum.add(override_hash(entry)).add(entry.policy).add(entry.use);
 }
 
+bool has_details(const OverrideState& entry) { return entry.key_length != 0 || entry.ban; }
+
+// Wall clock at which a ban ends; kNever for one that does not.
+int64_t ends_ns(const OverrideState& entry, int64_t wall_ns) {
+  if (entry.ends_in_ns > kNever - std::max<int64_t>(wall_ns, 0)) return kNever;
+  return entry.ends_in_ns + std::max<int64_t>(wall_ns, 0);
+}
+
+void add_details(const OverrideState& entry, int64_t ends, Sum& sum) {
+  sum.add(override_hash(entry)).add(entry.policy).add(entry.key).add(entry.key_length);
+  sum.add(uint64_t{entry.ban}).add(ends);
+}
+
+absl::Status read_overrides(Database& database, SnapshotFile& file, Sum& sum) {
+  auto overrides = database.prepare("SELECT hash, policy, use FROM overrides ORDER BY 1, 2");
+  if (!overrides.ok()) return overrides.status();
+  absl::Status status = overrides->step();
+  for (; status.ok() && overrides->row(); status = overrides->step()) {
+    const std::string hash = overrides->bytes(0);
+    OverrideState entry;
+    if (hash.size() != 12) return corrupt("an override has a hash of another size");
+    std::memcpy(&entry.hash_low, hash.data(), 8);
+    std::memcpy(&entry.hash_high, hash.data() + 8, 4);
+    entry.policy = overrides->bytes(1);
+    entry.use = overrides->bytes(2);
+    add_override(entry, sum);
+    file.overrides.push_back(std::move(entry));
+  }
+  return status;
+}
+
+// In the order of the overrides, each of which has at most one.
+absl::Status read_details(Database& database, SnapshotFile& file, Sum& sum) {
+  auto select = database.prepare(
+      "SELECT hash, policy, key, key_length, ends_ns, ends_ns IS NOT NULL FROM override_details "
+      "ORDER BY 1, 2");
+  if (!select.ok()) return select.status();
+  auto entry = file.overrides.begin();
+  absl::Status status = select->step();
+  for (; status.ok() && select->row(); status = select->step()) {
+    const std::string hash = select->bytes(0);
+    const std::string policy = select->bytes(1);
+    entry = std::find_if(entry, file.overrides.end(), [&](const OverrideState& one) {
+      return one.policy == policy && override_hash(one) == hash;
+    });
+    if (entry == file.overrides.end()) return corrupt("details of an override that there is not");
+    entry->key = select->bytes(2);
+    entry->key_length = select->word(3);
+    entry->ban = select->integer(5) != 0;
+    const int64_t ends = entry->ban ? select->integer(4) : 0;
+    if (ends < 0 || entry->key.size() > entry->key_length) {
+      return corrupt("details that no override has");
+    }
+    if (ends != kNever) entry->ends_in_ns = std::max<int64_t>(ends - file.wall_ns, 0);
+    if (!entry->ban) entry->ends_in_ns = kNever;
+    add_details(*entry, ends, sum);
+  }
+  return status;
+}
+
+absl::Status write_overrides(Database& database, SnapshotFile& file, Sum& sum) {
+  auto overrides = database.prepare("INSERT OR REPLACE INTO overrides VALUES(?1, ?2, ?3)");
+  if (!overrides.ok()) return overrides.status();
+  auto details =
+      database.prepare("INSERT OR REPLACE INTO override_details VALUES(?1, ?2, ?3, ?4, ?5)");
+  if (!details.ok()) return details.status();
+  std::sort(file.overrides.begin(), file.overrides.end(),
+            [](const OverrideState& a, const OverrideState& b) {
+              const int order = override_hash(a).compare(override_hash(b));
+              return order != 0 ? order < 0 : a.policy < b.policy;
+            });
+  for (const OverrideState& entry : file.overrides) {
+    overrides->bind_blob(1, override_hash(entry));
+    overrides->bind_text(2, entry.policy);
+    overrides->bind_text(3, entry.use);
+    if (absl::Status status = overrides->run(); !status.ok()) return status;
+    add_override(entry, sum);
+  }
+  for (const OverrideState& entry : file.overrides) {
+    if (!has_details(entry)) continue;
+    const int64_t ends = entry.ban ? ends_ns(entry, file.wall_ns) : 0;
+    details->bind_blob(1, override_hash(entry));
+    details->bind_text(2, entry.policy);
+    is_text(entry.key) ? details->bind_text(3, entry.key) : details->bind_blob(3, entry.key);
+    details->bind(4, entry.key_length);
+    entry.ban ? details->bind(5, ends) : details->bind_null(5);
+    if (absl::Status status = details->run(); !status.ok()) return status;
+    add_details(entry, ends, sum);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<SnapshotFile> read_head(Database& database, uint64_t& rows_sum) {
@@ -185,19 +277,12 @@ absl::StatusOr<SnapshotFile> read_head(Database& database, uint64_t& rows_sum) {
   }
   if (!status.ok()) return status;
 
-  auto overrides = database.prepare("SELECT hash, policy, use FROM overrides ORDER BY 1, 2");
-  if (!overrides.ok()) return overrides.status();
-  for (status = overrides->step(); status.ok() && overrides->row(); status = overrides->step()) {
-    const std::string hash = overrides->bytes(0);
-    OverrideState entry;
-    if (hash.size() != 12) return corrupt("an override has a hash of another size");
-    std::memcpy(&entry.hash_low, hash.data(), 8);
-    std::memcpy(&entry.hash_high, hash.data() + 8, 4);
-    entry.policy = overrides->bytes(1);
-    entry.use = overrides->bytes(2);
-    add_override(entry, sum);
-    file.overrides.push_back(std::move(entry));
-  }
+  if (file.wall_ns < 0 || file.monotonic_ns < 0) return corrupt("its time is before 1970");
+  status = read_overrides(database, file, sum);
+  if (!status.ok()) return status;
+  const auto version = database.integer("PRAGMA user_version");
+  if (!version.ok()) return version.status();
+  if (version->value_or(0) != kOldestVersion) status = read_details(database, file, sum);
   if (!status.ok()) return status;
 
   select->bind_text(1, "sum");
@@ -205,13 +290,13 @@ absl::StatusOr<SnapshotFile> read_head(Database& database, uint64_t& rows_sum) {
   if (!select->row() || select->word(0) != sum.value()) {
     return corrupt("what the file says of the segment does not add up to its checksum");
   }
-  if (file.wall_ns < 0 || file.monotonic_ns < 0) return corrupt("its time is before 1970");
   return file;
 }
 
 absl::Status write_head(Database& database, SnapshotFile file, uint64_t rows_sum) {
   if (absl::Status status = database.execute(
-          "DELETE FROM meta; DELETE FROM policies; DELETE FROM rates; DELETE FROM overrides");
+          "DELETE FROM meta; DELETE FROM policies; DELETE FROM rates; DELETE FROM overrides; "
+          "DELETE FROM override_details");
       !status.ok()) {
     return status;
   }
@@ -246,20 +331,7 @@ absl::Status write_head(Database& database, SnapshotFile file, uint64_t rows_sum
     add_policy(policy, sum);
   }
 
-  auto overrides = database.prepare("INSERT OR REPLACE INTO overrides VALUES(?1, ?2, ?3)");
-  if (!overrides.ok()) return overrides.status();
-  std::sort(file.overrides.begin(), file.overrides.end(),
-            [](const OverrideState& a, const OverrideState& b) {
-              const int order = override_hash(a).compare(override_hash(b));
-              return order != 0 ? order < 0 : a.policy < b.policy;
-            });
-  for (const OverrideState& entry : file.overrides) {
-    overrides->bind_blob(1, override_hash(entry));
-    overrides->bind_text(2, entry.policy);
-    overrides->bind_text(3, entry.use);
-    if (absl::Status status = overrides->run(); !status.ok()) return status;
-    add_override(entry, sum);
-  }
+  if (absl::Status status = write_overrides(database, file, sum); !status.ok()) return status;
   insert->bind_text(1, "sum");
   insert->bind(2, sum.value());
   return insert->run();

@@ -108,7 +108,8 @@ absl::StatusOr<RestoreReport> put_all(const Limiter& limiter, Opened& opened, bo
   if (!writer.ok()) return writer.status();
   for (const PolicyState& policy : head.policies) writer->put_factor(policy, !fresh);
   for (const OverrideState& entry : head.overrides) {
-    ++(writer->put_override(entry).ok() ? report.overrides : report.overrides_lost);
+    const bool done = writer->put_override(entry, report.elapsed_ns).ok();
+    ++(done ? report.overrides : report.overrides_lost);
   }
   const absl::Status status =
       read_rows(opened.database, head, opened.rows_sum, [&](const KeyState& state) {

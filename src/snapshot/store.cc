@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <iterator>
+#include <span>
 #include <string_view>
 
 #include "src/base/text.h"
@@ -30,7 +31,11 @@ constexpr std::string_view kTables[] = {
     " barred INTEGER NOT NULL, left_ns TEXT NOT NULL, as_of_ns INTEGER NOT NULL,"
     " sum INTEGER NOT NULL)",
     "CREATE TABLE overrides(hash BLOB, policy TEXT, use TEXT NOT NULL, PRIMARY KEY(hash, policy))"
-    " WITHOUT ROWID"};
+    " WITHOUT ROWID",
+    "CREATE TABLE override_details(hash BLOB, policy TEXT, key, key_length INTEGER NOT NULL,"
+    " ends_ns INTEGER, PRIMARY KEY(hash, policy)) WITHOUT ROWID"};
+// Those of version 1 come first.
+constexpr size_t kTablesOfOldest = 5;
 // What ANALYZE makes, if somebody ran it.
 constexpr std::string_view kStatistics[] = {
     "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
@@ -51,7 +56,8 @@ constexpr char kView[] =
 
 // A view in a table's place, a table with generated columns or checks, a trigger: each is a program
 // of whoever made the file, which reading it or writing to it would run, perhaps for ever.
-absl::Status check_schema(Database& database, const std::string& path) {
+absl::Status check_schema(Database& database, const std::string& path, int64_t version) {
+  const std::span tables(kTables, version == kOldestVersion ? kTablesOfOldest : std::size(kTables));
   auto select = database.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL");
   if (!select.ok()) return select.status();
   size_t found = 0;
@@ -61,7 +67,7 @@ absl::Status check_schema(Database& database, const std::string& path) {
     const auto is = [&](const auto& list) {
       return std::find(std::begin(list), std::end(list), sql) != std::end(list);
     };
-    const bool ours = is(kTables);
+    const bool ours = is(tables);
     found += ours ? 1 : 0;
     const bool unused = sql.starts_with("CREATE VIEW ") || sql.starts_with("CREATE INDEX ") ||
                         sql.starts_with("CREATE UNIQUE INDEX ");
@@ -69,12 +75,12 @@ absl::Status check_schema(Database& database, const std::string& path) {
     return absl::DataLossError(
         cat("snapshot_corrupt: ", path, " has what no snapshot has: ", printable(sql, 200)));
   }
-  if (!status.ok() || found == std::size(kTables)) return status;
+  if (!status.ok() || found == tables.size()) return status;
   return absl::DataLossError(cat("snapshot_corrupt: ", path, " lacks a table of a snapshot"));
 }
 
-// Neither the tables of somebody else's database nor those of another version are touched.
-absl::Status check_identity(Database& database, const std::string& path) {
+// Neither the tables of somebody else's database nor those of an unknown version are touched.
+absl::StatusOr<int64_t> check_identity(Database& database, const std::string& path) {
   const auto id = database.integer("PRAGMA application_id");
   if (!id.ok()) return id.status();
   const auto version = database.integer("PRAGMA user_version");
@@ -83,12 +89,29 @@ absl::Status check_identity(Database& database, const std::string& path) {
     return absl::FailedPreconditionError(
         cat("snapshot_foreign: ", path, " is a database, but not a snapshot of brim"));
   }
-  if (version->value_or(0) != kSchemaVersion) {
+  const int64_t found = version->value_or(0);
+  if (found < kOldestVersion || found > kSchemaVersion) {
     return absl::FailedPreconditionError(cat("snapshot_version: ", path, " has schema version ",
-                                             version->value_or(0), ", this library knows ",
+                                             found, ", this library knows ", kOldestVersion, " to ",
                                              kSchemaVersion));
   }
-  return check_schema(database, path);
+  if (absl::Status status = check_schema(database, path, found); !status.ok()) return status;
+  return found;
+}
+
+// In one transaction: a killed writer leaves the old version or the new one, both whole.
+absl::Status bring_up_to_date(Database& database) {
+  auto transaction = Transaction::begin(database, "BEGIN IMMEDIATE");
+  if (!transaction.ok()) return transaction.status();
+  const auto version = database.integer("PRAGMA user_version");  // another may have been faster
+  if (!version.ok()) return version.status();
+  if (version->value_or(0) != kOldestVersion) return transaction->commit();
+  for (size_t i = kTablesOfOldest; i < std::size(kTables); ++i) {
+    if (absl::Status status = database.execute(kTables[i].data()); !status.ok()) return status;
+  }
+  const std::string mark = cat("PRAGMA user_version = ", kSchemaVersion);
+  if (absl::Status status = database.execute(mark.c_str()); !status.ok()) return status;
+  return transaction->commit();
 }
 
 absl::Status check_path(const std::string& path, bool& exists) {
@@ -189,7 +212,8 @@ absl::StatusOr<Database> open_to_read(const std::string& path) {
           : Database::open(path, writable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY,
                            5000000000);
   if (!database.ok()) return database.status();
-  if (absl::Status status = check_identity(*database, path); !status.ok()) return status;
+  const auto version = check_identity(*database, path);
+  if (!version.ok()) return version.status();
   return database;
 }
 
@@ -216,7 +240,11 @@ absl::StatusOr<Database> open_to_write(const std::string& path, const SnapshotOp
   if (*blank) {  // ours, or a creator was killed
     if (absl::Status status = create_schema(*database); !status.ok()) return status;
   }
-  if (absl::Status status = check_identity(*database, path); !status.ok()) return status;
+  const auto version = check_identity(*database, path);
+  if (!version.ok()) return version.status();
+  if (*version != kSchemaVersion) {
+    if (absl::Status status = bring_up_to_date(*database); !status.ok()) return status;
+  }
   return database;
 }
 

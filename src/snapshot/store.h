@@ -7,6 +7,7 @@
 //   rates      policy, part, kind, ...: in what the states of its keys are counted
 //   keys       one row a slot that owes something; `sum` is the row's own check
 //   overrides  hash, policy, use
+//   override_details  of those whose text is known, and of bans: the text, and when the ban ends
 //   states     a view for people: keys with policy names, permits and dates
 // meta 'sum' covers everything but the rows; 'rows_sum' is the sum of their checks modulo 2^64, so
 // that a snapshot of what has changed need not read the rest.
@@ -26,7 +27,8 @@
 namespace brim::snapshot {
 
 inline constexpr int64_t kApplicationId = 0x6272696d;  // "brim"
-inline constexpr int64_t kSchemaVersion = 1;
+inline constexpr int64_t kSchemaVersion = 2;
+inline constexpr int64_t kOldestVersion = 1;  // without override_details
 
 // The check of one row.
 uint64_t row_sum(const KeyState& state);

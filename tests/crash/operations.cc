@@ -273,6 +273,82 @@ void overrides(Calls& all) {
   add("network override: clear", true, true);
 }
 
+void bans(Calls& all) {
+  const std::vector<NamedPolicy> plain = {{"p", "5/1h burst 5"}};
+  const auto add = [&](const char* name, int64_t before_ns, std::function<void(Place&)> call) {
+    Operation made{name, plain, std::move(call)};
+    if (before_ns != 0) {
+      made.before = [=](Place& place) {
+        EXPECT_TRUE(place.limiter.ban("p", "other", before_ns).ok());
+      };
+    }
+    made.after = [](Place& place) {  // not banned, or for as long as one of both said
+      const Decision decision = place.p().peek("other");
+      EXPECT_TRUE(decision.remaining == 5 || decision.reason == Reason::kBarred);
+      EXPECT_LE(decision.retry_after_ns, 3601 * kSecond);
+      const auto inspector = Inspector::attach(place.name.str(), place.options);
+      for (const OverrideInfo& one : inspector->overrides()) {
+        EXPECT_TRUE(!one.has_key || one.key == "other");
+      }
+      EXPECT_TRUE(place.limiter.ban("p", "other", kSecond).ok());
+      EXPECT_EQ(place.p().peek("other").reason, Reason::kBarred);
+      EXPECT_TRUE(place.limiter.unban("p", "other").ok());
+      EXPECT_EQ(place.p().peek("other").remaining, 5u);
+    };
+    all.push_back(made);
+  };
+  const auto ban = [](Place& place) { (void)place.limiter.ban("p", "other", 3600 * kSecond); };
+  add("ban", 0, ban);
+  add("ban: another end", 60 * kSecond, ban);
+  add("unban", 60 * kSecond, [](Place& place) { (void)place.limiter.unban("p", "other"); });
+  add("ban in the place of one that ended", kSecond, [=](Place& place) {
+    place.advance(2 * kSecond);
+    ban(place);
+  });
+}
+
+void removals(Calls& all) {
+  Operation remove{"remove_policy", {{"p", "5/1h burst 5"}, {"q", "4/1h burst 4"}}, {}};
+  remove.call = [](Place& place) { (void)place.limiter.remove_policy("q"); };
+  remove.after = [](Place& place) {  // there, or not there, whole
+    const auto names = place.limiter.policy_names();
+    if (names.size() == 2) {
+      EXPECT_EQ(passes(place.policy("q"), "k"), 4u);
+    }
+    EXPECT_EQ(place.limiter.policy("q").ok(), names.size() == 2);
+    (void)place.limiter.remove_policy("q");
+    const auto q = place.limiter.define("q", "7/1h burst 7");
+    ASSERT_TRUE(q.ok()) << q.status();
+    EXPECT_EQ(passes(*q, "k"), 7u);
+  };
+  all.push_back(remove);
+  Operation back = remove;
+  back.name = "define of a removed policy";
+  back.before = [](Place& place) { EXPECT_TRUE(place.limiter.remove_policy("q").ok()); };
+  back.call = [](Place& place) { (void)place.limiter.define("q", "4/1h burst 4"); };
+  all.push_back(back);
+}
+
+void notes(Calls& all) {
+  Operation made{"note of a change", {{"p", "5/1h burst 5"}}, [](Place& place) {
+                   (void)place.limiter.record("second");
+                 }};
+  made.before = [](Place& place) { EXPECT_TRUE(place.limiter.record("first").ok()); };
+  made.after = [](Place& place) {
+    const auto inspector = Inspector::attach(place.name.str(), place.options);
+    const auto all_notes = [&] {
+      std::string text;
+      for (const AuditEntry& entry : inspector->audit()) text += entry.what + " ";
+      return text;
+    };
+    const std::string left = all_notes();
+    EXPECT_TRUE(left == "first " || left == "first second ") << left;
+    EXPECT_TRUE(place.limiter.record("third").ok());
+    EXPECT_EQ(all_notes(), left + "third ");
+  };
+  all.push_back(made);
+}
+
 void attachments(Calls& all) {
   Operation made{"attach, call, detach", {{"p", "5/1h burst 5"}}, {}};
   made.takes = 1;
@@ -307,6 +383,9 @@ std::vector<Operation> operations() {
   leases(all);
   changes(all);
   overrides(all);
+  bans(all);
+  removals(all);
+  notes(all);
   attachments(all);
   return all;
 }

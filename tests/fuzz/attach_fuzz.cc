@@ -42,6 +42,12 @@ void inspect(const Inspector& inspector) {
   }
   inspector.counters();
   inspector.attached();
+  for (const AuditEntry& entry : inspector.audit()) {
+    require(entry.what.size() <= Limiter::kMostAuditBytes, "a note that is too long");
+  }
+  for (const OverrideInfo& entry : inspector.overrides()) {
+    require(entry.ends_in_ns >= 0 && entry.key.size() <= entry.key_length, "an override");
+  }
   const Occupancy count = inspector.occupancy();
   require(count.virgin + count.free + count.live + count.idle + count.tentative == info.slots,
           "occupancy is not of all slots");
@@ -180,6 +186,13 @@ class Worker {
         break;
       case 9:
         policy.try_acquire_at(int64_t{1} << cost % 63, key);
+        break;
+      case 10:
+        limiter_.record(text).IgnoreError();
+        limiter_.ban(policy.name(), key, int64_t{1} << cost % 63).IgnoreError();
+        if (cost % 3 == 0) limiter_.unban("*", key).IgnoreError();
+        if (cost % 5 == 0) limiter_.reset_policy(policy.name()).IgnoreError();
+        if (cost % 7 == 0) limiter_.remove_policy(policy.name()).IgnoreError();
         break;
       default:  // time passes
         file->clock_ns().fetch_add(int64_t{1} << cost % 48, std::memory_order_relaxed);

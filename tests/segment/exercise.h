@@ -103,6 +103,10 @@ inline absl::Status exercise_inspector(const Inspector& inspector) {
   inspector.counters();
   inspector.attached();
   inspector.occupancy();
+  inspector.overrides();
+  for (const AuditEntry& entry : inspector.audit()) {
+    if (entry.what.size() > Limiter::kMostAuditBytes) return absl::InternalError("a long note");
+  }
   uint64_t bytes = 0;
   inspector.for_each_key([&](const KeyInfo& key) {
     for (const char c : key.name) bytes += static_cast<unsigned char>(c);

@@ -264,16 +264,16 @@ TEST_F(F06, EveryNumberSetToWhatNobodyWrites) {
 
 // Goal: the sections a reader needs must be there, once, with the right shape.
 // Method: drop each in turn; point each beyond the file, unaligned, into the header, with sums
-// that overflow. Overrides alone need not be there: no key then has one.
+// that overflow. Those that were added need not be there: overrides, and what is for people.
 TEST_F(F06, SectionsMissingOrOutside) {
-  ASSERT_EQ(header_.section_count, 7u);
+  ASSERT_EQ(header_.section_count, 10u);
   for (uint32_t i = 0; i < header_.section_count; ++i) {
     SCOPED_TRACE(cat("section ", i));
     const auto with = [this, i](auto change) {
       expect_refused([=](HeaderFields& h) { change(h.sections[i]); }, "segment_corrupt");
     };
     using shm::Section;
-    if (header_.sections[i].type == static_cast<uint32_t>(shm::SectionType::kOverrides)) {
+    if (header_.sections[i].type >= static_cast<uint32_t>(shm::SectionType::kOverrides)) {
       HeaderFields altered = header_;
       altered.sections[i].type = 0;
       write_header(path_, altered);
@@ -282,6 +282,13 @@ TEST_F(F06, SectionsMissingOrOutside) {
     } else {
       with([](Section& s) { s.type = 0; });
     }
+    const auto type = static_cast<shm::SectionType>(header_.sections[i].type);
+    if (type == shm::SectionType::kAudit || type == shm::SectionType::kHotKeys) {
+      with([](Section& s) { s.count = 0; });
+    } else if (type == shm::SectionType::kOverrideTexts) {
+      with([](Section& s) { --s.count; });
+    }
+    with([](Section& s) { s.element_size /= 2; });
     with([](Section& s) { s.offset += 1; });
     with([](Section& s) { s.offset = 0; });
     with([](Section& s) { s.offset = 1024; });

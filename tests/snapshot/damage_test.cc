@@ -120,8 +120,9 @@ TEST_F(F48, OtherMarks) {
     sqlite3_close(database);
     return read_file(file_);
   };
-  expect_set_aside(marked("PRAGMA user_version = 2"), "snapshot_version");
+  expect_set_aside(marked("PRAGMA user_version = 3"), "snapshot_version");
   expect_set_aside(marked("PRAGMA user_version = 0"), "snapshot_version");
+  expect_set_aside(marked("PRAGMA user_version = 1"), "snapshot_corrupt");  // a table too many
   expect_set_aside(marked("PRAGMA application_id = 7"), "snapshot_foreign");
   for (const char* sql : {"DROP TABLE keys", "DELETE FROM keys WHERE slot > 20", "DROP TABLE meta",
                           "DELETE FROM overrides", "UPDATE policies SET factor_ppm = 1000000",

@@ -24,7 +24,8 @@ LAYERS = [  # first match wins
     (1, r'src/(hash\.h|algo/[^/]+)'),
     (2, r'shm/[^/]+'),
     (3, r'src/(engine|limiter|decide|booking|lease|change|inspect|address|compile|overrides)\.cc'),
-    (3, r'src/(state_reader|state_writer|sweep)\.cc'),
+    (3, r'src/(state_reader|state_writer|sweep|audit|change_overrides)\.cc'),
+    (3, r'src/override_list\.(cc|h)'),
     (3, r'src/(parts(_\w+)?|policy(_\w+)?|verify(_\w+)?|worst_case)\.cc'),
     (3, r'src/(engine|call|cell_context|change|compile|make_rate|overrides|parts|state)\.h'),
     (3, r'src/(policy_\w+|verify(_\w+)?|worst_case)\.h'),
@@ -46,11 +47,14 @@ INCLUDE_EXCEPTIONS = {
     ('src/booking.cc', 'include/brim/limiter.h'): 'implements it',
     ('src/lease.cc', 'include/brim/limiter.h'): 'implements it',
     ('src/change.cc', 'include/brim/limiter.h'): 'implements it',
+    ('src/change_overrides.cc', 'include/brim/limiter.h'): 'implements it',
     ('src/limiter.cc', 'include/brim/limiter.h'): 'implements it',
     ('src/inspect.cc', 'include/brim/inspect.h'): 'implements it',
     ('src/policy_file.cc', 'include/brim/policy_file.h'): 'implements it',
     ('src/verify.h', 'include/brim/verify.h'): 'implements it',
     ('src/sweep.cc', 'include/brim/limiter.h'): 'implements it',
+    ('src/audit.cc', 'include/brim/limiter.h'): 'implements it',
+    ('src/audit.cc', 'include/brim/inspect.h'): 'implements it',
     ('src/state.h', 'include/brim/state.h'): 'its values, for the arithmetic below',
     ('src/state_reader.cc', 'include/brim/state.h'): 'implements it',
     ('src/state_writer.cc', 'include/brim/state.h'): 'implements it',
@@ -64,6 +68,7 @@ ATOMICS = {
     'shm/atomic128.h', 'shm/slot.h', 'shm/table.h', 'shm/counters.h', 'shm/layout.h',
     'shm/registry.h', 'shm/registry.cc', 'shm/segment.h', 'shm/segment.cc', 'shm/attachments.cc',
     'shm/names.h', 'shm/cells.h', 'shm/overrides.h', 'shm/snapshot_status.h',
+    'shm/audit.h',
     'src/lease.cc',  # numbers this process's holders
     'src/snapshot/sqlite.cc',  # this process's connections
 }

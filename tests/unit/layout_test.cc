@@ -49,6 +49,8 @@ static_assert(offsetof(Section, offset) == 8 && offsetof(Section, count) == 16);
 static_assert(offsetof(PolicyCopy, text) == 1728);
 static_assert(offsetof(Attachment, pid_namespace) == 16 && offsetof(Attachment, attached_ns) == 24);
 static_assert(offsetof(NameEntry, length) == 8);
+static_assert(offsetof(AuditCell, who) == 24 && offsetof(AuditCell, text) == 40);
+static_assert(offsetof(OverrideText, text) == 16 && offsetof(HotCell, what) == 8);
 static_assert(alignof(PolicyRecord) == 64 && alignof(Attachment) == 64);
 
 // The numbers that a stored segment holds; never to be renumbered.
@@ -59,6 +61,9 @@ static_assert(static_cast<int>(SectionType::kSlots) == 4);
 static_assert(static_cast<int>(SectionType::kNames) == 5);
 static_assert(static_cast<int>(SectionType::kCells) == 6);
 static_assert(static_cast<int>(SectionType::kOverrides) == 8);
+static_assert(static_cast<int>(SectionType::kAudit) == 9);
+static_assert(static_cast<int>(SectionType::kHotKeys) == 10);
+static_assert(static_cast<int>(SectionType::kOverrideTexts) == 11);
 static_assert(kHashSipHash == 1 && kHashXxh3 == 2);
 static_assert(kOnFullEvict == 1 && kOnFullAllow == 2 && kOnFullDeny == 3);
 static_assert(static_cast<int>(Event::kProbeLength0) == 16 && kEvents == 64);

@@ -240,7 +240,7 @@ TEST(OverridesTest, ListedEntriesCanBeRemoved) {
   for (uint16_t i = 0; i < 50; ++i) ASSERT_TRUE(writer.set(hash_of(i), redirect(i, i)).ok());
   std::vector<std::pair<OverrideHash, Override>> all;
   writer.table().for_each(
-      [&](OverrideHash hash, const Override& what) { all.emplace_back(hash, what); });
+      [&](uint64_t, OverrideHash hash, const Override& what) { all.emplace_back(hash, what); });
   ASSERT_EQ(all.size(), 50u);
   for (const auto& [hash, what] : all) {
     EXPECT_EQ(what.from, what.to);
@@ -343,7 +343,7 @@ TEST(OverridesTest, HostileBytes) {
       EXPECT_EQ(section.header().changing.load(), 0u);
       writer.remove(hash_of(key + 1), kAnyPolicy);
     }
-    section.table().for_each([](OverrideHash, const Override&) {});
+    section.table().for_each([](uint64_t, OverrideHash, const Override&) {});
     writer.rebuild();
     section.check();
     EXPECT_EQ(behind[0], 0x5a5a5a5a5a5a5a5a);

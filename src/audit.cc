@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// Notes of changes, written and read.
+#include "shm/audit.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "brim/inspect.h"
+#include "brim/limiter.h"
+#include "src/base/clock.h"
+#include "src/engine.h"
+
+namespace brim {
+
+namespace {
+
+static_assert(Limiter::kMostAuditBytes == shm::kAuditTextBytes);
+
+// The keyed hash of a note: only who can read the hash key can make one that is shown.
+auto checker(const internal::Engine& engine) noexcept {
+  return [&engine](const shm::Note& note) noexcept {
+    const std::string_view bytes(reinterpret_cast<const char*>(&note), sizeof(note));
+    return siphash128<1, 3>(engine.secret.key0, engine.secret.key1, bytes).low;
+  };
+}
+
+}  // namespace
+
+absl::Status Limiter::record(std::string_view what) const {
+  if (engine_ == nullptr) return absl::FailedPreconditionError("not_open: this Limiter is empty");
+  if (absl::Status status = engine_->check_writable(); !status.ok()) return status;
+  const shm::Section* const section = engine_->segment->section(shm::SectionType::kAudit);
+  if (section == nullptr) {
+    return absl::FailedPreconditionError(
+        cat("audit_unsupported: segment ", shown_path(engine_->segment->path()),
+            " was made by a version without a ring of changes; recreate it to have one"));
+  }
+  shm::Note note;
+  note.wall_ns = static_cast<uint64_t>(wall_now_ns());
+  note.who = uint64_t{geteuid()} << 32 | static_cast<uint32_t>(getpid());
+  note.set_text(what);
+  const auto lock = engine_->registry.lock();
+  if (!lock.held()) return engine_->lock_error();
+  shm::store_note(engine_->segment->audit(), section->count, note, checker(*engine_));
+  return absl::OkStatus();
+}
+
+std::vector<AuditEntry> Inspector::audit() const {
+  std::vector<AuditEntry> list;
+  const shm::Section* const section = engine_->segment->section(shm::SectionType::kAudit);
+  for (uint64_t i = 0; section != nullptr && i < section->count; ++i) {
+    shm::Note note;
+    if (!shm::load_note(engine_->segment->audit()[i], i, section->count, note, checker(*engine_))) {
+      continue;
+    }
+    list.push_back({note.sequence, static_cast<int64_t>(note.wall_ns),
+                    static_cast<uint32_t>(note.who), static_cast<uint32_t>(note.who >> 32),
+                    std::string(note.text())});
+  }
+  std::sort(list.begin(), list.end(),
+            [](const AuditEntry& a, const AuditEntry& b) { return a.sequence < b.sequence; });
+  return list;
+}
+
+}  // namespace brim
