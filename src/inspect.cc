@@ -58,6 +58,7 @@ bool describe(const shm::Slot& slot, const std::vector<Quota>& quotas, int64_t n
   key.part = shm::id_part(slot.id);
   key.fingerprint = slot.id & shm::kFingerprintMask;
   key.decision = {};
+  key.retry_after_ns = 0;
   if (is_tentative(slot.word)) {
     key.state = SlotState::kTentative;
     return true;
@@ -74,6 +75,9 @@ bool describe(const shm::Slot& slot, const std::vector<Quota>& quotas, int64_t n
     case Family::kWindow:
     case Family::kCounter:
       key.decision = decide(word, {word, true}, at, quota, 0);
+      if (key.decision.remaining == 0) {
+        key.retry_after_ns = decide(word, {word, false}, at, quota, 1).retry_after_ns;
+      }
       break;
     case Family::kCells:
       key.decision.reset_after_ns = std::max<int64_t>(static_cast<int64_t>(word) - now, 0);
@@ -81,6 +85,7 @@ bool describe(const shm::Slot& slot, const std::vector<Quota>& quotas, int64_t n
     case Family::kBan:
       key.decision.retry_after_ns = ban::barred_for(word, now, quota);
       key.decision.reason = key.decision.retry_after_ns != 0 ? Reason::kBarred : Reason::kNone;
+      key.retry_after_ns = key.decision.retry_after_ns;
       break;
     case Family::kNone:
       break;
@@ -274,6 +279,21 @@ std::vector<OverrideInfo> Inspector::overrides() const {
   return list;
 }
 
+namespace {
+
+// What list_segments() can tell only of a segment that is mapped.
+void count_attached(ListedSegment& segment) {
+  const absl::StatusOr<Inspector> inspector = Inspector::attach(segment.name);
+  segment.status = inspector.status();
+  if (!inspector.ok()) return;
+  for (const AttachedInfo& process : inspector->attached()) {
+    if (!process.same_namespace) ++segment.attached_elsewhere;
+    if (process.alive) ++segment.attached;
+  }
+}
+
+}  // namespace
+
 std::vector<ListedSegment> list_segments() {
   std::vector<ListedSegment> list;
   DIR* const directory = opendir(shm::kShmDirectory);
@@ -291,11 +311,13 @@ std::vector<ListedSegment> list_segments() {
     }
     shm::Access access;
     access.read_only = true;
-    shm::HeaderFields header;
+    shm::HeaderFields header{};
     const absl::Status status = shm::open_segment_file(path, access, header).status();
+    const auto created = static_cast<int64_t>(header.created_wall_ns);
     explicit_bzero(&header, sizeof(header));  // it holds the hash key
-    list.push_back(
-        {entry->d_name, status, static_cast<uint64_t>(st.st_size), st.st_uid, st.st_mode & 07777u});
+    list.push_back({entry->d_name, status, static_cast<uint64_t>(st.st_size), st.st_uid,
+                    st.st_mode & 07777u, std::max<int64_t>(created, 0)});
+    if (status.ok()) count_attached(list.back());
   }
   closedir(directory);
   std::sort(list.begin(), list.end(),

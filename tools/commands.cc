@@ -201,30 +201,6 @@ int print_decision(const TryArgs& args, Format format, const std::string& policy
   return finish(decision.allowed() ? kExitOk : kExitRefused);
 }
 
-// The row of one listed segment; the numbers are blank for one that can not be read.
-struct ListedDetails {
-  std::string status = "ok";
-  std::optional<uint64_t> slots;
-  size_t policies = 0;
-  size_t attached = 0;
-};
-
-ListedDetails details_of(const ListedSegment& segment) {
-  ListedDetails details;
-  absl::Status status = segment.status;
-  if (status.ok()) {
-    const absl::StatusOr<Inspector> inspector = Inspector::attach(segment.name);
-    status = inspector.status();
-    if (inspector.ok()) {
-      details.slots = inspector->info().slots;
-      details.policies = inspector->policies().size();
-      details.attached = inspector->attached().size();
-    }
-  }
-  if (!status.ok()) details.status = std::string(status_name(status));
-  return details;
-}
-
 }  // namespace
 
 std::string_view reason_text(Reason reason) {
@@ -306,48 +282,6 @@ int run_create(const CreateArgs& args) {
   if (existed) limiter = Limiter::open(args.name, *options);
   if (!limiter.ok()) return report(limiter.status());
   return print_created(args.name, *options, existed);
-}
-
-int run_list(const ListArgs& args) {
-  const absl::StatusOr<Format> format = parse_format(args.format);
-  if (!format.ok()) return report(format.status());
-  JsonWriter json;
-  json.begin('{').field("version", 1).name("segments").begin('[');
-  std::string csv = csv_row(
-      {"name", "size_bytes", "slots", "policies", "attached", "owner_uid", "mode", "status"});
-  std::vector<std::vector<std::string>> rows = {
-      {"NAME", "SIZE", "SLOTS", "POLICIES", "ATTACHED", "UID", "MODE", "STATUS"}};
-  for (const ListedSegment& segment : list_segments()) {
-    const ListedDetails more = details_of(segment);
-    const bool known = more.slots.has_value();
-    const auto text = [known](uint64_t n) { return known ? std::to_string(n) : std::string(); };
-    const std::string slots = text(more.slots.value_or(0));
-    json.line().begin('{').field("name", segment.name).field("size_bytes", segment.size_bytes);
-    if (known) {
-      json.field("slots", *more.slots).field("policies", more.policies);
-      json.field("attached", more.attached);
-    }
-    json.field("owner_uid", segment.owner_uid).field("mode", human_mode(segment.mode));
-    json.field("status", more.status).end('}');
-    csv += csv_row({segment.name, std::to_string(segment.size_bytes), slots, text(more.policies),
-                    text(more.attached), std::to_string(segment.owner_uid),
-                    human_mode(segment.mode), more.status});
-    rows.push_back({segment.name, human_bytes(segment.size_bytes), slots, text(more.policies),
-                    text(more.attached), std::to_string(segment.owner_uid),
-                    human_mode(segment.mode), more.status});
-  }
-  switch (*format) {
-    case Format::kJson:
-      emit(json.line().end(']').end('}').take() + "\n");
-      break;
-    case Format::kCsv:
-      emit(csv);
-      break;
-    case Format::kTable:
-      emit(table(rows, {1, 2, 3, 4, 5}));
-      break;
-  }
-  return finish();
 }
 
 int run_try(const TryArgs& args) {

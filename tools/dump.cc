@@ -1,202 +1,171 @@
 // SPDX-License-Identifier: MIT
 #include "dump.h"
 
-#include <map>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "brim/inspect.h"
 #include "commands.h"
+#include "dump_row.h"
+#include "glob.h"
 #include "output.h"
+#include "progress.h"
 
 namespace brim::tools {
 
 namespace {
 
-std::string_view state_text(SlotState state) {
-  return state == SlotState::kLive ? "live" : state == SlotState::kIdle ? "idle" : "tentative";
-}
+constexpr uint64_t kSortedLimit = 1000;  // if --limit does not say
 
-// What a row shows: the key as one rate of its policy, or the policy's bans, sees it.
-class Row {
- public:
-  Row(const KeyInfo& key, const PolicyInfo* policy) : key_(key), policy_(policy) {
-    if (policy != nullptr && key.part < policy->policy.rates.size()) {
-      rate_ = &policy->policy.rates[key.part];
-    }
-  }
-
-  const KeyInfo& key() const { return key_; }
-  const Rate* rate() const { return rate_; }
-  std::string policy() const {
-    return policy_ == nullptr ? join("#", key_.policy) : escape_key(policy_->name);
-  }
-  // With the part, unless the policy has only this one: "api/0", "api/ban".
-  std::string policy_part() const {
-    if (key_.part == KeyInfo::kBanPart) return policy() + "/ban";
-    const bool several = policy_ == nullptr ? key_.part != 0 : policy_->policy.rates.size() > 1;
-    return several ? join(policy(), "/", key_.part) : policy();
-  }
-  // Logs and leases do not tell from outside what is left, bans have nothing to be left.
-  bool has_remaining() const {
-    return has_reset() && key_.part != KeyInfo::kBanPart &&
-           (rate_ == nullptr || (rate_->algorithm != Algorithm::kSlidingLog &&
-                                 rate_->algorithm != Algorithm::kConcurrency));
-  }
-  bool has_reset() const { return key_.state != SlotState::kTentative; }
-  // Of bans: until the key is no more barred.
-  int64_t reset_ns() const {
-    return key_.part == KeyInfo::kBanPart ? key_.decision.retry_after_ns
-                                          : key_.decision.reset_after_ns;
-  }
-
- private:
-  const KeyInfo& key_;
-  const PolicyInfo* policy_;
-  const Rate* rate_ = nullptr;
-};
+enum class Wanted { kLive, kIdle, kAll, kRefused, kNear };
+enum class Sort { kNone, kRemaining, kRetry, kKey };
 
 struct DumpFilter {
   std::optional<uint16_t> policy;
-  std::optional<SlotState> state;
-  uint64_t limit = UINT64_MAX;
+  Wanted state = Wanted::kLive;
+  std::optional<std::string> prefix;
+  std::optional<std::string> match;
+  std::optional<uint64_t> remaining_under;
+
+  // What can be told before the row is worked out.
+  bool takes(const KeyInfo& key) const {
+    if (policy.has_value() && key.policy != *policy) return false;
+    if (state == Wanted::kLive && key.state != SlotState::kLive) return false;
+    if (state == Wanted::kIdle && key.state != SlotState::kIdle) return false;
+    if (!prefix.has_value() && !match.has_value()) return true;
+    if (!key.has_name) return false;
+    if (prefix.has_value() && !key.name.starts_with(*prefix)) return false;
+    return !match.has_value() || glob_match(*match, key.name);
+  }
+  bool takes(const Row& row) const {
+    if (state == Wanted::kRefused && !row.refused()) return false;
+    if (state == Wanted::kNear && !row.near()) return false;
+    if (!remaining_under.has_value()) return true;
+    return row.remaining().has_value() && *row.remaining() < *remaining_under;
+  }
 };
 
-class Dumper {
+// A row that outlives the visit.
+struct Kept {
+  Row row;
+  std::string name;
+};
+
+// Whether a comes before b; every two rows differ at least in their slot.
+bool comes_before(Sort sort, const Kept& a, const Kept& b) {
+  const auto left = [](const Row& row) {
+    return row.remaining().has_value() ? uint64_t{*row.remaining()} : UINT64_MAX;
+  };
+  const auto wait = [](const Row& row) { return row.retry_ns().value_or(-1); };
+  const bool by_left = sort == Sort::kRemaining;
+  if (sort != Sort::kKey) {
+    if (by_left && left(a.row) != left(b.row)) return left(a.row) < left(b.row);
+    if (wait(a.row) != wait(b.row)) return wait(a.row) > wait(b.row);
+    if (left(a.row) != left(b.row)) return left(a.row) < left(b.row);
+  }
+  const KeyInfo& first = a.row.key();
+  const KeyInfo& second = b.row.key();
+  if (first.has_name != second.has_name) return first.has_name;
+  if (a.name != b.name) return a.name < b.name;
+  if (first.fingerprint != second.fingerprint) return first.fingerprint < second.fingerprint;
+  if (first.policy != second.policy) return first.policy < second.policy;
+  return first.slot < second.slot;
+}
+
+// Keeps the best rows: a heap whose top is the worst of them.
+class Best {
  public:
-  Dumper(Format format, DumpFilter filter, const std::vector<PolicyInfo>& policies)
-      : format_(format), filter_(filter) {
-    for (const PolicyInfo& info : policies) policies_[info.number] = info;
+  Best(Sort sort, uint64_t limit) : sort_(sort), limit_(limit) {}
+
+  void add(const Row& row) {
+    ++seen_;
+    if (limit_ == 0) return;
+    const auto before = [this](const Kept& a, const Kept& b) { return comes_before(sort_, a, b); };
+    Kept kept{row, std::string(row.key().name)};
+    if (rows_.size() == limit_) {
+      if (!before(kept, rows_.front())) return;
+      std::pop_heap(rows_.begin(), rows_.end(), before);
+      rows_.pop_back();
+    }
+    rows_.push_back(std::move(kept));
+    std::push_heap(rows_.begin(), rows_.end(), before);
   }
 
-  void begin(const std::string& segment) {
-    switch (format_) {
-      case Format::kTable:
-        emit(heading("POLICY            STATE       REMAINING       RESET  KEY") + "\n");
-        break;
-      case Format::kCsv:
-        emit(csv_row({"policy", "key", "key_length", "key_cut", "fingerprint", "state", "remaining",
-                      "reset_after_ns", "limit", "burst", "part"}));
-        break;
-      case Format::kJson:
-        json_.begin('{').field("version", 1).field("segment", segment).name("keys").begin('[');
-        break;
-    }
+  const std::vector<Kept>& sorted() {
+    std::sort(rows_.begin(), rows_.end(),
+              [this](const Kept& a, const Kept& b) { return comes_before(sort_, a, b); });
+    return rows_;
   }
-
-  // False once no more keys are wanted.
-  bool visit(const KeyInfo& key) {
-    if (filter_.state.has_value() && key.state != *filter_.state) return true;
-    if (filter_.policy.has_value() && key.policy != *filter_.policy) return true;
-    if (count_ == filter_.limit) {
-      more_ = true;
-      return false;
-    }
-    ++count_;
-    const auto found = policies_.find(key.policy);
-    const Row row(key, found == policies_.end() ? nullptr : &found->second);
-    switch (format_) {
-      case Format::kTable:
-        return emit(table_row(row));
-      case Format::kCsv:
-        return emit(csv(row));
-      case Format::kJson:
-        break;
-    }
-    return emit(json(row));
-  }
-
-  int end() {
-    if (format_ == Format::kJson) {
-      json_.line().end(']').field("count", count_).field("more", more_);
-      emit(json_.end('}').take() + "\n");
-    }
-    const int code = finish();
-    if (more_) complain(join("stopped at --limit ", count_, "; there are more keys"));
-    return code;
-  }
+  uint64_t seen() const { return seen_; }
 
  private:
-  static std::string fingerprint(const KeyInfo& key) { return hex_digits(key.fingerprint, 13); }
-  static bool cut(const KeyInfo& key) { return key.has_name && key.name_length > key.name.size(); }
-
-  // A key that itself begins with # must not pass for a fingerprint.
-  static std::string key_text(const KeyInfo& key) {
-    if (!key.has_name) return "#" + fingerprint(key);
-    std::string text = escape_key(key.name);
-    if (!text.empty() && text.front() == '#') text.replace(0, 1, "%23");
-    return text;
-  }
-
-  static std::string table_row(const Row& row) {
-    const auto pad = [](const std::string& text, size_t width) {
-      return std::string(text.size() < width ? width - text.size() : 0, ' ');
-    };
-    const KeyInfo& key = row.key();
-    const std::string name = row.policy_part();
-    const std::string state(state_text(key.state));
-    const std::string remaining =
-        row.has_remaining() ? std::to_string(key.decision.remaining) : "-";
-    const std::string reset = row.has_reset() ? human_duration(row.reset_ns()) : "-";
-    std::string text = key_text(key);
-    if (text.empty()) text = "\"\"";
-    if (cut(key)) text += join(" (first ", key.name.size(), " of ", key.name_length, " bytes)");
-    return join(name, pad(name, 16), "  ", state, pad(state, 9), pad(remaining, 11), " ", remaining,
-                pad(reset, 11), " ", reset, "  ", text, "\n");
-  }
-
-  static std::string csv(const Row& row) {
-    const KeyInfo& key = row.key();
-    return csv_row(
-        {row.policy(), key_text(key), key.has_name ? std::to_string(key.name_length) : "",
-         cut(key) ? "true" : "false", fingerprint(key), state_text(key.state),
-         row.has_remaining() ? std::to_string(key.decision.remaining) : "",
-         row.has_reset() ? std::to_string(row.reset_ns()) : "",
-         row.rate() == nullptr ? "" : std::to_string(row.rate()->limit),
-         row.rate() == nullptr ? "" : std::to_string(row.rate()->burst), std::to_string(key.part)});
-  }
-
-  std::string json(const Row& row) {
-    const KeyInfo& key = row.key();
-    json_.line().begin('{').field("policy", row.policy()).field("part", key.part).name("key");
-    key.has_name ? json_.value(escape_key(key.name)) : json_.null();
-    json_.name("key_base64");
-    key.has_name ? json_.value(base64(key.name)) : json_.null();
-    json_.name("key_length");
-    key.has_name ? json_.value(key.name_length) : json_.null();
-    json_.field("key_cut", cut(key)).field("fingerprint", fingerprint(key));
-    json_.field("state", state_text(key.state));
-    if (row.has_remaining()) json_.field("remaining", key.decision.remaining);
-    if (row.has_reset()) json_.name("reset_after_ns").duration(row.reset_ns());
-    if (row.rate() != nullptr) {
-      json_.field("limit", row.rate()->limit).field("burst", row.rate()->burst);
-    }
-    return json_.end('}').take();
-  }
-
-  Format format_;
-  DumpFilter filter_;
-  std::map<uint16_t, PolicyInfo> policies_;
-  JsonWriter json_;
-  uint64_t count_ = 0;
-  bool more_ = false;
+  Sort sort_;
+  uint64_t limit_;
+  uint64_t seen_ = 0;
+  std::vector<Kept> rows_;
 };
 
-absl::StatusOr<DumpFilter> dump_filter(const DumpArgs& args) {
+struct Plan {
+  Format format = Format::kTable;
   DumpFilter filter;
-  if (args.state == "live") {
-    filter.state = SlotState::kLive;
-  } else if (args.state == "idle") {
-    filter.state = SlotState::kIdle;
-  } else if (args.state != "all") {
-    return absl::InvalidArgumentError(
-        join("invalid_option: --state is '", escape_text(args.state), "'; give live, idle or all"));
+  Sort sort = Sort::kNone;
+  std::optional<uint64_t> limit;
+};
+
+absl::Status bad_choice(const char* option, const std::string& value, const char* choices) {
+  return absl::InvalidArgumentError(
+      join("invalid_option: ", option, " is '", escape_text(value), "'; give ", choices));
+}
+
+absl::Status take_words(const DumpArgs& args, Plan& plan) {
+  const absl::StatusOr<Format> format = parse_format(args.format);
+  if (!format.ok()) return format.status();
+  plan.format = *format;
+  constexpr std::pair<const char*, Wanted> kStates[] = {{"live", Wanted::kLive},
+                                                        {"idle", Wanted::kIdle},
+                                                        {"all", Wanted::kAll},
+                                                        {"refused", Wanted::kRefused},
+                                                        {"near", Wanted::kNear}};
+  const auto* const state =
+      std::find_if(std::begin(kStates), std::end(kStates),
+                   [&args](const auto& each) { return args.state == each.first; });
+  if (state == std::end(kStates)) {
+    return bad_choice("--state", args.state, "live, idle or all, or refused or near");
   }
-  if (args.limit.has_value()) {
-    const absl::StatusOr<uint64_t> limit = parse_count("--limit", *args.limit, 0, UINT64_MAX - 1);
-    if (!limit.ok()) return limit.status();
-    filter.limit = *limit;
+  plan.filter.state = state->second;
+  if (args.sort == "remaining") {
+    plan.sort = Sort::kRemaining;
+  } else if (args.sort == "retry") {
+    plan.sort = Sort::kRetry;
+  } else if (args.sort == "key") {
+    plan.sort = Sort::kKey;
+  } else if (!args.sort.empty()) {
+    return bad_choice("--sort", args.sort, "remaining, retry or key");
   }
-  return filter;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Plan> dump_plan(const DumpArgs& args) {
+  Plan plan;
+  if (absl::Status status = take_words(args, plan); !status.ok()) return status;
+  plan.filter.prefix = args.prefix;
+  plan.filter.match = args.match;
+  const auto count = [](const char* option, const std::optional<std::string>& text,
+                        std::optional<uint64_t>& number) {
+    if (!text.has_value()) return absl::OkStatus();
+    const absl::StatusOr<uint64_t> parsed = parse_count(option, *text, 0, UINT64_MAX - 1);
+    if (parsed.ok()) number = *parsed;
+    return parsed.status();
+  };
+  absl::Status status = count("--limit", args.limit, plan.limit);
+  if (status.ok()) {
+    status = count("--remaining-under", args.remaining_under, plan.filter.remaining_under);
+  }
+  if (!status.ok()) return status;
+  return plan;
 }
 
 absl::StatusOr<uint16_t> policy_number(const std::string& name,
@@ -210,13 +179,79 @@ absl::StatusOr<uint16_t> policy_number(const std::string& name,
                                   "'; the segment has: ", known.empty() ? "none" : known));
 }
 
+class Dumper {
+ public:
+  Dumper(const Plan& plan, const Inspector& inspector, DumpPolicies policies)
+      : plan_(plan),
+        policies_(std::move(policies)),
+        printer_(plan.format, plan.sort == Sort::kRetry || plan.filter.state == Wanted::kRefused),
+        best_(plan.sort, plan.limit.value_or(kSortedLimit)),
+        // Where rows of JSON go to the same terminal, the line can not be told from theirs.
+        progress_(inspector.info().slots,
+                  isatty(STDOUT_FILENO) == 0 || sorted() || plan.format != Format::kJson) {}
+
+  int run(const std::string& segment, const Inspector& inspector) {
+    printer_.begin(segment);
+    inspector.for_each_key([this](const KeyInfo& key) { return visit(key); });
+    progress_.erase();
+    return end();
+  }
+
+ private:
+  bool sorted() const { return plan_.sort != Sort::kNone; }
+
+  // False once no more keys are wanted.
+  bool visit(const KeyInfo& key) {
+    progress_.at(key.slot);
+    if (!plan_.filter.takes(key)) return true;
+    const auto found = policies_.find(key.policy);
+    const Row row(key, found == policies_.end() ? nullptr : &found->second);
+    if (!plan_.filter.takes(row)) return true;
+    if (sorted()) {
+      best_.add(row);
+      return true;
+    }
+    if (printer_.count() == plan_.limit) {
+      more_ = true;
+      return false;
+    }
+    progress_.erase();
+    return printer_.print(row);
+  }
+
+  int end() {
+    if (!sorted()) {
+      printer_.end({}, more_);
+      const int code = finish();
+      if (more_) complain(join("stopped at --limit ", printer_.count(), "; there are more keys"));
+      return code;
+    }
+    for (const Kept& kept : best_.sorted()) {
+      if (!printer_.print(kept.row.with_name(kept.name))) break;
+    }
+    const uint64_t count = printer_.count();
+    printer_.end(best_.seen(), best_.seen() > count);
+    const int code = finish();
+    if (best_.seen() > count) {
+      complain(join("the first ", count, " of ", best_.seen(), " keys",
+                    plan_.limit.has_value() ? "" : "; give --limit for more"));
+    }
+    return code;
+  }
+
+  const Plan& plan_;
+  DumpPolicies policies_;
+  RowPrinter printer_;
+  Best best_;
+  Progress progress_;
+  bool more_ = false;
+};
+
 }  // namespace
 
 int run_dump(const DumpArgs& args) {
-  const absl::StatusOr<Format> format = parse_format(args.format);
-  if (!format.ok()) return report(format.status());
-  absl::StatusOr<DumpFilter> filter = dump_filter(args);
-  if (!filter.ok()) return report(filter.status());
+  absl::StatusOr<Plan> plan = dump_plan(args);
+  if (!plan.ok()) return report(plan.status());
   const absl::StatusOr<Options> options = trusting_options(args.owner, args.group);
   if (!options.ok()) return report(options.status());
   const absl::StatusOr<Inspector> inspector = Inspector::attach(args.name, *options);
@@ -225,12 +260,10 @@ int run_dump(const DumpArgs& args) {
   if (args.policy.has_value()) {
     const absl::StatusOr<uint16_t> number = policy_number(*args.policy, policies);
     if (!number.ok()) return report(number.status());
-    filter->policy = *number;
+    plan->filter.policy = *number;
   }
-  Dumper dumper(*format, *filter, policies);
-  dumper.begin(args.name);
-  inspector->for_each_key([&dumper](const KeyInfo& key) { return dumper.visit(key); });
-  return dumper.end();
+  Dumper dumper(*plan, *inspector, dump_policies(args.name, *options, policies));
+  return dumper.run(args.name, *inspector);
 }
 
 }  // namespace brim::tools

@@ -20,13 +20,17 @@ int run_info(const InfoArgs& args);
 struct DumpArgs {
   std::string name;
   std::optional<std::string> policy;
+  std::optional<std::string> prefix;
+  std::optional<std::string> match;
+  std::optional<std::string> remaining_under;
+  std::string sort;  // empty: as they lie
   std::string state = "live";
   std::optional<std::string> limit;
   std::string owner;
   std::string group;
   std::string format = "table";
 };
-// The keys, one at a time: memory does not grow with their number.
+// The keys, one at a time: memory does not grow with their number, but with --limit if sorted.
 int run_dump(const DumpArgs& args);
 
 }  // namespace brim::tools

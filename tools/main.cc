@@ -19,7 +19,9 @@
 #include "output.h"
 #include "replay.h"
 #include "snapshot.h"
+#include "stats.h"
 #include "verify.h"
+#include "watch.h"
 
 namespace brim::tools {
 
@@ -64,7 +66,13 @@ void add_list(Command& brim) {
   const auto args = std::make_shared<ListArgs>();
   Command command = brim.add("list", "List the segments in /dev/shm");
   command.option("--format", args->format, kFormatHelp);
-  command.footer("Examples:\n  brim list\n  brim list --format json");
+  command.footer(
+      "State: ok; orphaned (no living process has it attached); stale (left of an earlier boot, "
+      "or\n"
+      "damaged: status says why); unreadable (for this user: status says why).\n"
+      "Examples:\n"
+      "  brim list\n"
+      "  brim list --format json | jq -r '.segments[] | select(.state == \"stale\").name'");
   command.action([args] { return run_list(*args); });
 }
 
@@ -83,8 +91,16 @@ void add_dump(Command& brim) {
   Command command = brim.add("dump", "Print the keys of a segment");
   command.segment(*args);
   command.option("--policy", args->policy, "Only the keys of this policy");
+  command.option("--prefix", args->prefix, "Only keys that begin with these bytes");
+  command.option("--match", args->match,
+                 "Only keys that match this pattern: * ? [a-z] [!a-z] and \\");
   command.option("--state", args->state,
-                 "live, idle or all (default live: keys that have used permits)");
+                 "live, idle, all, refused or near (default live: keys that have used permits)");
+  command.option("--remaining-under", args->remaining_under,
+                 "Only keys with fewer permits left than this");
+  command.option("--sort", args->sort,
+                 "remaining (least first), retry (longest wait first) or key; the best 1000, or "
+                 "--limit");
   command.option("--limit", args->limit, "Stop after this many keys");
   command.option("--format", args->format, kFormatHelp);
   command.trust(*args);
@@ -93,7 +109,9 @@ void add_dump(Command& brim) {
       "is shown by its fingerprint, #0123456789abc.\n"
       "Examples:\n"
       "  brim dump api\n"
-      "  brim dump api --policy per_ip --state all --limit 20\n"
+      "  brim dump api --state refused --sort retry --limit 20\n"
+      "  brim dump api --policy per_ip --prefix 192.0.2. --remaining-under 5\n"
+      "  brim dump api --state all --match '*@example.com' --sort key\n"
       "  brim dump api --format json | jq -r '.keys[].key_base64'");
   command.action([args] { return run_dump(*args); });
 }
@@ -162,7 +180,9 @@ void describe(Command& brim) {
   add_create(brim);
   add_list(brim);
   add_info(brim);
+  add_stats_command(brim);
   add_dump(brim);
+  add_watch_command(brim);
   add_metrics_command(brim);
   add_key_commands(brim);
   add_try(brim);

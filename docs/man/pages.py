@@ -25,8 +25,8 @@ def commands(source):
     for name, what, text in sections:
         command = name.lower()
         lines = [line for line in synopsis.splitlines() if line.startswith(f'*brim* *{command}*')]
-        if lines and what is not None:
-            found[command] = (what, lines, text.strip())
+        if lines:
+            found[command] = (what or 'TODO', lines, text.strip())
     return found
 
 

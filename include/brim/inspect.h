@@ -85,6 +85,9 @@ struct KeyInfo {
   std::string_view name;     // any bytes at all; valid during the callback
   uint64_t name_length = 0;  // of the whole key; more than name.size() if it was cut
   Decision decision;         // what a call of cost 0 would answer now
+  // Until a call of cost 1 would pass this rate; of bans, until the key is no more barred. 0 for
+  // logs and leases: PolicyHandle::peek tells.
+  int64_t retry_after_ns = 0;
 };
 
 struct Occupancy {
@@ -161,6 +164,11 @@ struct ListedSegment {
   uint64_t size_bytes = 0;
   uint32_t owner_uid = 0;
   uint32_t mode = 0;
+  int64_t created_wall_ns = 0;  // since 1970; 0: not known
+  // Processes attached: alive, and in pid namespaces from which that can not be told. Only if
+  // status is ok.
+  uint32_t attached = 0;
+  uint32_t attached_elsewhere = 0;
 };
 
 // The segments in /dev/shm that this user may read. Files that are not segments are left out.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Goal: the commands of README.md and docs/start.md work, and README shows examples/minimal.cc.
+"""Goal: the commands of README.md, docs/start.md and the guide to operations work, and README shows examples/minimal.cc.
 
 Method: runs every line of their sh blocks that begins with `brim`, in order, with segment names of
 this process, and the heredocs before them; `brim try` may also answer 75. BRIM_TOOL is the command,
@@ -47,7 +47,8 @@ class Docs(unittest.TestCase):
                     command = re.sub(r'\b(shop|api)\b', lambda m: names[m.group()], line)
                     done = subprocess.run(['bash', '-c', command], env=env, capture_output=True,
                                           cwd=folder, check=False)
-                    allowed = (0, 75) if line.startswith('brim try') else (0,)
+                    allowed = {'brim try': (0, 75), 'brim doctor': (0, 1)}.get(
+                        ' '.join(line.split()[:2]), (0,))
                     self.assertIn(done.returncode, allowed, f'{path}: {line}: {done.stderr}')
                     ran += 1
             finally:
@@ -60,6 +61,9 @@ class Docs(unittest.TestCase):
 
     def test_start(self):
         self.run_blocks('docs/start.md')
+
+    def test_operations(self):
+        self.run_blocks('docs/guides/operations.md')
 
     def test_readme_shows_the_example(self):
         shown = re.search(r'```cpp\n(.*?)```', read('README.md'), re.S).group(1)

@@ -57,6 +57,12 @@ class Outputs(BrimTest):
                          ['create', name, '--hash', text], ['create', name, '--capacity', text],
                          ['dump', name, '--policy', text], ['dump', name, '--state', text],
                          ['dump', name, '--limit', text], ['dump', name, '--owner', text],
+                         ['dump', name, '--sort', text], ['dump', name, b'--match=' + text],
+                         ['dump', name, b'--remaining-under=' + text, b'--prefix=' + text],
+                         ['stats', text], ['stats', name, '--interval', text],
+                         ['stats', name, b'--count=' + text],
+                         ['watch', text, 'k'], ['watch', name, '--count', '1', b'--', text],
+                         ['watch', name, 'k', '--policy', text],
                          ['verify', text], ['verify', name, '--format', text],
                          ['verify', name, '--limit', text], ['verify', name, '--memory', text],
                          ['info', name, '--format', text], ['info', name, '--' + str(text)],
@@ -99,6 +105,8 @@ class Outputs(BrimTest):
                 self.check('create', path)
                 self.check('info', path, formats=FORMATS)
                 self.check('dump', path, formats=FORMATS)
+                self.check('stats', path, formats=FORMATS)
+                self.check('watch', path, 'k', '--count', '1', formats=FORMATS)
                 self.check('verify', path, formats=FORMATS)
                 self.check('try', path, 'k', formats=FORMATS)
                 self.check('try', path, 'k', '--policy', 'none')
@@ -158,6 +166,9 @@ class Outputs(BrimTest):
                         at = image.find(target, at + 1)
                 self.check('info', name, formats=FORMATS)
                 self.check('dump', name, '--state', 'all', formats=FORMATS)
+                self.check('dump', name, '--state', 'near', '--sort', 'key', formats=FORMATS)
+                self.check('stats', name, formats=FORMATS)
+                self.check('watch', name, 'k', '--count', '1', formats=FORMATS)
                 self.check('verify', name, formats=FORMATS)
                 self.check('get', name, 'k', formats=FORMATS)
                 self.check('metrics', name)

@@ -356,6 +356,7 @@ TEST(ListSegments, ShowsGoodAndBroken) {
   for (const char* tag : {"good", "mode", "short"}) {
     ASSERT_TRUE(Limiter::create(stem + tag, small_options()).ok());
   }
+  const auto held = Limiter::attach(stem + "good");
   ASSERT_EQ(chmod(path("mode").c_str(), 0666), 0);
   ASSERT_EQ(truncate(path("short").c_str(), 2000), 0);
   std::ofstream(path("other")) << "not a segment";
@@ -367,6 +368,10 @@ TEST(ListSegments, ShowsGoodAndBroken) {
     EXPECT_EQ(segment.owner_uid, geteuid());
     if (tag == "good") {
       EXPECT_TRUE(segment.status.ok()) << segment.status;
+      EXPECT_EQ(segment.attached + segment.attached_elsewhere, 1u);  // this process
+      EXPECT_GT(segment.created_wall_ns, 0);
+    } else {
+      EXPECT_EQ(segment.attached + segment.attached_elsewhere, 0u);
     }
     if (tag == "mode") {
       EXPECT_TRUE(named(segment.status, "segment_unsafe_mode"));

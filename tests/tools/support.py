@@ -8,6 +8,7 @@ import unittest
 
 BRIM = os.environ['BRIM_TOOL']
 FILL = os.environ['BRIM_FILL']
+LOAD = os.environ.get('BRIM_LOAD', '')
 
 OK, FAILURE, USAGE, NO_SEGMENT, INCOMPATIBLE, REFUSED = 0, 1, 2, 3, 4, 75
 
@@ -96,6 +97,16 @@ class BrimTest(unittest.TestCase):
         holder.stdin.flush()
         holder.stdout.readline()
         return holder
+
+    def load(self, name, policy='p', keys=50):
+        """A process that sends traffic; close its stdin to end it and read what it counted."""
+        sender = subprocess.Popen([LOAD, name, policy, str(keys)], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE)
+        self.addCleanup(sender.stdout.close)
+        self.addCleanup(sender.wait)
+        self.addCleanup(sender.stdin.close)
+        self.assertEqual(sender.stdout.readline(), b'runs\n')
+        return sender
 
 
 def main():
