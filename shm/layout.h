@@ -46,6 +46,11 @@
 //                   (acquire) | carries: copy[version & 1] | killed before: the old copy stays
 //   E4 reach        writer: compare_exchange (seq_cst) | readers: load (seq_cst) after a claim
 //                   carries: nothing | killed after: the window is longer than needed
+//   E6 flags        writer: fetch_or, fetch_and (seq_cst) | readers: load (relaxed) before a call,
+//                   load (seq_cst) after its compare-and-swap [E2]: either whoever sets
+//                   `superseded` and then reads the slots finds what the call charged, or the call
+//                   sees the flag carries: successor, written before | killed before, after: see
+//                   shm/succession.h
 //   E5 attachment   writer: compare_exchange (acq_rel) on owner | readers: load (acquire)
 //                   carries: the entry's fields, for display only
 //   E6 note         writer: sequence.store (release) in shm/audit.h, one at a time (flock) |
@@ -148,7 +153,10 @@ struct HeaderFields {
   uint8_t hash_secret[192];  // for XXH3
   Section sections[kMaxSections];
   uint64_t pid_namespace;  // inode, of the creator: holders of leases there can be proven dead
-  uint8_t reserved1[264];
+  // Resizes: the uuid of the first of a line of tables, all zero in that one; how many came before.
+  uint8_t lineage[16];
+  uint64_t generation;
+  uint8_t reserved1[240];
 };
 static_assert(std::is_trivially_copyable_v<HeaderFields>);
 static_assert(offsetof(HeaderFields, total_size) == 32);
@@ -172,13 +180,18 @@ struct SegmentHeader {
   // Mutable words, a line each; all valid as zero.
   alignas(64) std::atomic<uint64_t> reach;  // groups of a window in use, less one
   alignas(64) std::atomic<uint64_t> next_attach_id;
-  alignas(64) std::atomic<uint64_t> flags;  // reserved: pause, generation of a successor
+  alignas(64) std::atomic<uint64_t> flags;  // kFlagPaused and the like; zero nearly always [E6]
   alignas(64) SnapshotStatus snapshot;
-  alignas(64) uint8_t reserved[128];
+  alignas(64) std::atomic<uint64_t> successor[2];  // uuid; before kFlagSuperseded is set [E6]
+  alignas(64) uint8_t reserved[64];
 };
 static_assert(offsetof(SegmentHeader, reach) == 1024);
 static_assert(sizeof(SegmentHeader) == 1408);
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
+
+inline constexpr uint64_t kFlagPaused = 1;      // every call is admitted
+inline constexpr uint64_t kFlagSuperseded = 2;  // calls are decided in the successor; never cleared
+inline constexpr uint64_t kFlagFilling = 4;     // a successor that has not got all keys yet
 
 inline constexpr uint32_t kHashSipHash = 1;
 inline constexpr uint32_t kHashXxh3 = 2;
@@ -236,6 +249,7 @@ enum class PolicyCounter : uint32_t {
   kShadowDenied = 5,  // refused by the policy, admitted in shadow
   kBarred = 6,        // refused because the key is banned (counted as denied too)
   kExempt = 7,        // admitted or refused by an override, nothing counted
+  kPaused = 8,        // admitted because the segment is paused
 };
 inline constexpr size_t kPolicyCounters = 16;  // the rest is reserved
 

@@ -11,6 +11,7 @@
 #include "shm/overrides.h"
 #include "shm/segment.h"
 #include "shm/segment_file.h"
+#include "shm/succession.h"
 #include "src/base/clock.h"
 #include "src/base/text.h"
 
@@ -281,6 +282,10 @@ absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec) {
     explicit_bzero(&seed, sizeof(seed));
   }
   if (!fill_random(header.uuid, sizeof(header.uuid))) return no_entropy();
+  if (spec.predecessor != nullptr) {
+    std::memcpy(header.lineage, lineage_of(*spec.predecessor), sizeof(header.lineage));
+    header.generation = spec.predecessor->generation + 1;
+  }
   const uint64_t slots = header.group_count * kSlotsPerGroup;
   Layout layout(header);
   layout.add(SectionType::kPolicies, sizeof(PolicyRecord), spec.max_policies, 64);

@@ -149,8 +149,10 @@ absl::StatusOr<std::shared_ptr<Segment>> Segment::create(std::string_view name,
                                                          const SegmentSpec& spec,
                                                          const Access& access) {
   if (absl::Status status = check_cpu(); !status.ok()) return status;
-  const absl::StatusOr<std::string> path = segment_path(name);
+  absl::StatusOr<std::string> path = segment_path(name);
   if (!path.ok()) return path.status();
+  const std::string named_path = *path;
+  if (!spec.path.empty()) path = spec.path;
   const absl::StatusOr<HeaderFields> header = plan(spec);
   if (!header.ok()) return header.status();
   uint64_t inode = 0;
@@ -179,7 +181,7 @@ absl::StatusOr<std::shared_ptr<Segment>> Segment::create(std::string_view name,
   Access own = access;  // whatever was just published is ours, unless someone replaced it already
   own.owner_uid = geteuid();
   own.group_bits = (spec.mode & 0070) != 0;
-  auto attached = attach(name, own);
+  auto attached = attach_file(*path, name, named_path, own);
   struct stat named {};
   if (!attached.ok() && stat(path->c_str(), &named) == 0 && named.st_ino == inode) {
     ::unlink(path->c_str());  // made, but not to be mapped: no address space, say
@@ -189,18 +191,25 @@ absl::StatusOr<std::shared_ptr<Segment>> Segment::create(std::string_view name,
 
 absl::StatusOr<std::shared_ptr<Segment>> Segment::attach(std::string_view name,
                                                          const Access& access) {
-  if (absl::Status status = check_cpu(); !status.ok()) return status;
   const absl::StatusOr<std::string> path = segment_path(name);
   if (!path.ok()) return path.status();
+  return attach_file(*path, name, *path, access);
+}
+
+absl::StatusOr<std::shared_ptr<Segment>> Segment::attach_file(const std::string& file_path,
+                                                              std::string_view name,
+                                                              const std::string& path,
+                                                              const Access& access) {
+  if (absl::Status status = check_cpu(); !status.ok()) return status;
   // The header is read to where it stays: a copy elsewhere would hold the hash key.
   std::shared_ptr<Segment> segment(new Segment);
-  absl::StatusOr<FileDescriptor> file = open_segment_file(*path, access, segment->header_);
+  absl::StatusOr<FileDescriptor> file = open_segment_file(file_path, access, segment->header_);
   if (!file.ok()) return file.status();
   SegmentCache& cache = SegmentCache::instance();
   const std::unique_lock<std::mutex> hold = cache.hold();
   if (std::shared_ptr<Segment> known = cache.find(file->get(), access.read_only)) return known;
 
-  if (absl::Status status = segment->take(file->release(), name, *path, access); !status.ok()) {
+  if (absl::Status status = segment->take(file->release(), name, path, access); !status.ok()) {
     return status;
   }
   cache.add(segment);

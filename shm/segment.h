@@ -51,9 +51,11 @@ struct SegmentSpec {
   uint32_t cells_per_key = 0;
   uint32_t overrides = 1024;
   uint32_t mode = 0600;
-  std::vector<SpecPolicy> policies = {};  // REQUIRES: names that differ
-  bool replace = false;                   // take the name over from whatever has it
-  std::string hash_seed = {};             // as given by hash_seed(); empty: a new random one
+  std::vector<SpecPolicy> policies = {};      // REQUIRES: names that differ
+  bool replace = false;                       // take the name over from whatever has it
+  std::string hash_seed = {};                 // as given by hash_seed(); empty: a new random one
+  std::string path = {};                      // a file other than the one behind the name
+  const HeaderFields* predecessor = nullptr;  // whose keys it takes over
   // Fills the new segment before it has a name; an error abandons it.
   std::function<absl::Status(const std::shared_ptr<class Segment>&)> prepare = {};
 };
@@ -114,6 +116,11 @@ class Segment {
   // A second attach to the same file in one process returns the same mapping.
   static absl::StatusOr<std::shared_ptr<Segment>> attach(std::string_view name,
                                                          const Access& access);
+  // The same of a file that has not got the segment's name yet; `path` is what it will have.
+  static absl::StatusOr<std::shared_ptr<Segment>> attach_file(const std::string& file,
+                                                              std::string_view name,
+                                                              const std::string& path,
+                                                              const Access& access);
   static absl::Status unlink(std::string_view name);
 
   ~Segment();

@@ -8,6 +8,7 @@
 #include "brim/limiter.h"
 #include "src/call.h"
 #include "src/parts.h"
+#include "src/route.h"
 
 namespace brim {
 
@@ -53,28 +54,25 @@ Decision refused_booking(const Call<Reserve, Scope::kGeneral>& call) noexcept {
   return decision;
 }
 
-}  // namespace
-
-Ticket PolicyHandle::reserve(std::string_view key, uint32_t cost,
-                             int64_t max_delay_ns) const noexcept {
+Ticket book(const Engine& engine, uint16_t policy, std::string_view key, uint32_t cost,
+            int64_t max_delay_ns) noexcept {
   Ticket ticket;
-  if (engine_ == nullptr || !can_book(*engine_, number_)) {
-    ticket.decision = unavailable(engine_ == nullptr ? Reason::kNoPolicy : Reason::kUnsupported,
-                                  engine_ == nullptr);
+  if (!can_book(engine, policy)) {
+    ticket.decision = unavailable(Reason::kUnsupported, false);
     return ticket;
   }
-  const int64_t now = engine_->clock.now();
-  Parts parts(*engine_);
-  if (!parts.add(number_, key, cost, Priority::kNormal) || parts.size() != 1 ||
+  const int64_t now = engine.clock.now();
+  Parts parts(engine);
+  if (!parts.add(policy, key, cost, Priority::kNormal) || parts.size() != 1 ||
       parts[0].family != Family::kBucket) {
     ticket.decision =
         parts.size() == 0 ? parts.decided() : unavailable(Reason::kUnsupported, false);
     if (ticket.decision.reason == Reason::kBarred) {
-      count_decided(*engine_, number_, ticket.decision);
+      count_decided(engine, policy, ticket.decision);
     }
     return ticket;
   }
-  if (engine_->read_only) {
+  if (engine.read_only) {
     ticket.decision = parts.read_only();
     return ticket;
   }
@@ -84,23 +82,23 @@ Ticket PolicyHandle::reserve(std::string_view key, uint32_t cost,
   }
   const Target target = parts[0].target;
   Call<Reserve, Scope::kGeneral> call(
-      *engine_, target, key,
-      {cost, std::clamp<int64_t>(max_delay_ns, 0, furthest(*engine_, target.policy))});
+      engine, target, key,
+      {cost, std::clamp<int64_t>(max_delay_ns, 0, furthest(engine, target.policy))});
   if (!call.begin(now)) {
     ticket.decision = unavailable(Reason::kNoPolicy, true);
     return ticket;
   }
-  const Outcome outcome = engine_->table.update(target.probe, target.id, call);
+  const Outcome outcome = engine.table.update(target.probe, target.id, call);
   if (outcome != Outcome::kDecided) {
-    engine_->count(number_, PolicyCounter::kUnavailable);
-    ticket.decision = undecided(*engine_, outcome, call);
+    engine.count(policy, PolicyCounter::kUnavailable);
+    ticket.decision = undecided(engine, outcome, call);
     return ticket;
   }
   if (!call.admitted()) {
     ticket.decision = parts.refuse_booking(refused_booking(call), now);
     return ticket;
   }
-  engine_->count(number_, PolicyCounter::kAllowed);
+  engine.count(policy, PolicyCounter::kAllowed);
   ticket.decision = call.decision();
   ticket.decision.delay_ns = call.rule().delay_ns(call.next(), call.at(), call.quota());
   ticket.end = call.next();
@@ -108,21 +106,49 @@ Ticket PolicyHandle::reserve(std::string_view key, uint32_t cost,
   return ticket;
 }
 
-bool PolicyHandle::cancel(std::string_view key, const Ticket& ticket) const noexcept {
-  if (engine_ == nullptr || engine_->read_only || !ticket || ticket.cost == 0) return false;
-  Parts parts(*engine_);
-  if (!parts.add(number_, key, ticket.cost, Priority::kCritical, false) || parts.size() != 1) {
+bool give_back(const Engine& engine, uint16_t policy, std::string_view key,
+               const Ticket& ticket) noexcept {
+  if (engine.read_only) return false;
+  Parts parts(engine);
+  if (!parts.add(policy, key, ticket.cost, Priority::kCritical, false) || parts.size() != 1) {
     return false;
   }
   const Target target = parts[0].target;
-  Call<Cancel, Scope::kGeneral> call(*engine_, target, key, {ticket.cost, ticket.end});
-  if (!call.begin(engine_->clock.now()) ||
-      engine_->table.update(target.probe, target.id, call) != Outcome::kDecided ||
-      !call.changed()) {
+  Call<Cancel, Scope::kGeneral> call(engine, target, key, {ticket.cost, ticket.end});
+  if (!call.begin(engine.clock.now()) ||
+      engine.table.update(target.probe, target.id, call) != Outcome::kDecided || !call.changed()) {
     return false;
   }
-  engine_->count(number_, PolicyCounter::kRefunded, call.given_back());
+  engine.count(policy, PolicyCounter::kRefunded, call.given_back());
   return true;
+}
+
+}  // namespace
+
+Ticket PolicyHandle::reserve(std::string_view key, uint32_t cost,
+                             int64_t max_delay_ns) const noexcept {
+  Ticket ticket;
+  if (engine_ == nullptr) {
+    ticket.decision = unavailable(Reason::kNoPolicy, true);
+    return ticket;
+  }
+  Route route(*engine_, number_);
+  while (route.open(key)) {
+    ticket = book(route.engine(), number_, key, cost, max_delay_ns);
+    if (!route.engine().superseded()) return ticket;
+  }
+  ticket = {};
+  ticket.decision = route.decided();
+  return ticket;
+}
+
+bool PolicyHandle::cancel(std::string_view key, const Ticket& ticket) const noexcept {
+  if (engine_ == nullptr || !ticket || ticket.cost == 0) return false;
+  Route route(*engine_, number_, false);
+  if (!route.find() && !route.paused()) return false;
+  if (!route.carry(number_, key)) return false;
+  if (route.from() != nullptr) give_back(*route.from(), number_, key, ticket);
+  return give_back(route.engine(), number_, key, ticket);
 }
 
 Decision PolicyHandle::acquire(std::string_view key, int64_t timeout_ns,
@@ -130,7 +156,7 @@ Decision PolicyHandle::acquire(std::string_view key, int64_t timeout_ns,
   if (engine_ == nullptr || timeout_ns <= 0) return try_acquire(key, cost);
   const int64_t start = engine_->clock.now();
   const int64_t deadline = saturating_add(start, timeout_ns);
-  if (can_book(*engine_, number_)) {
+  if (can_book(engine_->current(), number_)) {
     const Ticket ticket = reserve(key, cost, timeout_ns);
     if (ticket && ticket.decision.delay_ns > 0) {
       // From a reading after the booking's: never before one's place.

@@ -99,6 +99,7 @@ absl::Status not_writable(const Engine* engine) {
 
 absl::Status find_for_change(const Engine& engine, std::string_view name, Held& held) {
   if (!held.lock.held()) return engine.lock_error();
+  if (absl::Status status = engine.check_settled(); !status.ok()) return status;
   const int found = engine.registry.find(name);
   held.number = static_cast<uint16_t>(found);
   if (found >= 0 && engine.registry.read(held.number, held.words, held.text)) {
@@ -126,32 +127,35 @@ void raise_ceiling(const Engine& engine, uint16_t policy, uint32_t part,
 absl::Status Limiter::change(std::string_view name, std::string_view text,
                              OnChange on_change) const {
   if (absl::Status status = not_writable(engine_.get()); !status.ok()) return status;
+  const Engine& engine = engine_->current();
   const absl::StatusOr<Policy> policy = parse_policy(text);
   if (!policy.ok()) return policy.status();
   if (absl::Status status =
-          check_cells(*policy, engine_->cells_per_key, shown_path(engine_->segment->path()));
+          check_cells(*policy, engine.cells_per_key, shown_path(engine.segment->path()));
       !status.ok()) {
     return status;
   }
-  Held held{engine_->registry.lock()};
-  if (absl::Status status = find_for_change(*engine_, name, held); !status.ok()) return status;
-  const Beginning at{engine_->clock.now(), wall_now_ns()};
+  Held held{engine.registry.lock()};
+  if (absl::Status status = find_for_change(engine, name, held); !status.ok()) return status;
+  const Beginning at{engine.clock.now(), wall_now_ns()};
   const auto words = recompile(*policy, at, held.words, on_change == OnChange::kReset);
   if (!words.ok()) return words.status();
-  engine_->registry.replace(held.number, *words, policy_text(*policy));
+  shm::Registry registry = engine.registry;
+  registry.replace(held.number, *words, policy_text(*policy));
   if (on_change != OnChange::kProportional) return absl::OkStatus();
   for (uint32_t part = 0; part < policy->rates.size(); ++part) {
     const uint64_t from = whole_of(quota_from(held.words, part));
     const uint64_t to = whole_of(quota_from(*words, part));
-    if (from != 0 && from != to) rescale_keys(*engine_, held.number, part, from, to);
+    if (from != 0 && from != to) rescale_keys(engine, held.number, part, from, to);
   }
   return absl::OkStatus();
 }
 
 absl::Status Limiter::reset_policy(std::string_view name) const {
   if (absl::Status status = not_writable(engine_.get()); !status.ok()) return status;
-  Held held{engine_->registry.lock()};
-  if (absl::Status status = find_for_change(*engine_, name, held); !status.ok()) return status;
+  const Engine& engine = engine_->current();
+  Held held{engine.registry.lock()};
+  if (absl::Status status = find_for_change(engine, name, held); !status.ok()) return status;
   const absl::StatusOr<Policy> policy = parse_policy(held.text);
   if (!policy.ok()) {
     return absl::FailedPreconditionError(
@@ -159,35 +163,40 @@ absl::Status Limiter::reset_policy(std::string_view name) const {
             printable(held.text, 1024), "'; write it anew (brim change)"));
   }
   const auto words =
-      recompile(*policy, {engine_->clock.now(), wall_now_ns()}, held.words, /*reset=*/true);
+      recompile(*policy, {engine.clock.now(), wall_now_ns()}, held.words, /*reset=*/true);
   if (!words.ok()) return words.status();
-  engine_->registry.replace(held.number, *words, held.text);
+  shm::Registry registry = engine.registry;
+  registry.replace(held.number, *words, held.text);
   return absl::OkStatus();
 }
 
 absl::Status Limiter::remove_policy(std::string_view name) const {
   if (absl::Status status = not_writable(engine_.get()); !status.ok()) return status;
-  Held held{engine_->registry.lock()};
-  if (absl::Status status = find_for_change(*engine_, name, held); !status.ok()) return status;
-  if (const uint64_t uses = overrides_naming(*engine_, held.number); uses != 0) {
+  const Engine& engine = engine_->current();
+  Held held{engine.registry.lock()};
+  if (absl::Status status = find_for_change(engine, name, held); !status.ok()) return status;
+  if (const uint64_t uses = overrides_naming(engine, held.number); uses != 0) {
     return absl::FailedPreconditionError(
         cat("policy_in_use: ", uses, " overrides or bans name policy '", printable(name),
-            "' of segment ", shown_path(engine_->segment->path()), "; clear them first"));
+            "' of segment ", shown_path(engine.segment->path()), "; clear them first"));
   }
-  engine_->registry.set_removed(held.number, true);
+  shm::Registry registry = engine.registry;
+  registry.set_removed(held.number, true);
   return absl::OkStatus();
 }
 
 absl::Status Limiter::set_factor(std::string_view policy, uint32_t parts_per_million) const {
   if (absl::Status status = not_writable(engine_.get()); !status.ok()) return status;
+  const Engine& engine = engine_->current();
   if (parts_per_million > kWholePpm) {
     return absl::InvalidArgumentError(
         cat("invalid_factor: ", parts_per_million, " parts per million; give 0 to 1000000"));
   }
-  Held held{engine_->registry.lock()};
-  if (absl::Status status = find_for_change(*engine_, policy, held); !status.ok()) return status;
-  engine_->registry.replace(
-      held.number, with_factor(held.words, engine_->clock.now(), parts_per_million), held.text);
+  Held held{engine.registry.lock()};
+  if (absl::Status status = find_for_change(engine, policy, held); !status.ok()) return status;
+  shm::Registry registry = engine.registry;
+  registry.replace(held.number, with_factor(held.words, engine.clock.now(), parts_per_million),
+                   held.text);
   return absl::OkStatus();
 }
 

@@ -86,7 +86,7 @@ absl::Status read_use(const Engine& engine, const Wanted& wanted, shm::Override&
 absl::Status find_from(const Engine& engine, std::string_view policy, Held& held, uint16_t& from) {
   if (policy == "*") {
     from = shm::kAnyPolicy;
-    return held.lock.held() ? absl::OkStatus() : engine.lock_error();
+    return held.lock.held() ? engine.check_settled() : engine.lock_error();
   }
   if (absl::Status status = find_for_change(engine, policy, held); !status.ok()) return status;
   from = held.number;
@@ -173,20 +173,22 @@ absl::Status read_duration(const Engine& engine, int64_t duration_ns, Wanted& wa
   return absl::OkStatus();
 }
 
-// Calls `write` with the canonical text of the network.
+// Calls `write` with the table in use and the canonical text of the network.
 template <class Write>
 absl::Status with_network(const Engine* engine, std::string_view network, Write write) {
   if (absl::Status status = not_writable(engine); !status.ok()) return status;
   const absl::StatusOr<Cidr> cidr = parse_cidr(network);
   if (!cidr.ok()) return cidr.status();
   const auto text = cidr_text(*cidr);
-  return write(subject_of(*engine, text.view(), network_kind(*cidr)));
+  const Engine& current = engine->current();
+  return write(current, subject_of(current, text.view(), network_kind(*cidr)));
 }
 
 template <class Write>
 absl::Status with_key(const Engine* engine, std::string_view key, Write write) {
   if (absl::Status status = not_writable(engine); !status.ok()) return status;
-  return write(subject_of(*engine, key));
+  const Engine& current = engine->current();
+  return write(current, subject_of(current, key));
 }
 
 }  // namespace
@@ -209,55 +211,60 @@ absl::Status write_saved_override(const Engine& engine, const SavedOverride& sav
 absl::Status Limiter::set_override(std::string_view policy, std::string_view key,
                                    std::string_view use) const {
   if (absl::Status status = check_use(use); !status.ok()) return status;
-  return with_key(engine_.get(), key,
-                  [&](const Subject& subject) { return set(*engine_, policy, subject, {use}); });
+  return with_key(engine_.get(), key, [&](const Engine& engine, const Subject& subject) {
+    return set(engine, policy, subject, {use});
+  });
 }
 
 absl::Status Limiter::set_network_override(std::string_view policy, std::string_view network,
                                            std::string_view use) const {
   if (absl::Status status = check_use(use); !status.ok()) return status;
-  return with_network(engine_.get(), network, [&](const Subject& subject) {
-    return set(*engine_, policy, subject, {use});
+  return with_network(engine_.get(), network, [&](const Engine& engine, const Subject& subject) {
+    return set(engine, policy, subject, {use});
   });
 }
 
 absl::Status Limiter::clear_override(std::string_view policy, std::string_view key) const {
-  return with_key(engine_.get(), key,
-                  [&](const Subject& subject) { return clear(*engine_, policy, subject); });
+  return with_key(engine_.get(), key, [&](const Engine& engine, const Subject& subject) {
+    return clear(engine, policy, subject);
+  });
 }
 
 absl::Status Limiter::clear_network_override(std::string_view policy,
                                              std::string_view network) const {
-  return with_network(engine_.get(), network,
-                      [&](const Subject& subject) { return clear(*engine_, policy, subject); });
+  return with_network(engine_.get(), network, [&](const Engine& engine, const Subject& subject) {
+    return clear(engine, policy, subject);
+  });
 }
 
 absl::Status Limiter::ban(std::string_view policy, std::string_view key,
                           int64_t duration_ns) const {
-  return with_key(engine_.get(), key, [&](const Subject& subject) {
+  return with_key(engine_.get(), key, [&](const Engine& engine, const Subject& subject) {
     Wanted wanted;
-    const absl::Status status = read_duration(*engine_, duration_ns, wanted);
-    return status.ok() ? set(*engine_, policy, subject, wanted) : status;
+    const absl::Status status = read_duration(engine, duration_ns, wanted);
+    return status.ok() ? set(engine, policy, subject, wanted) : status;
   });
 }
 
 absl::Status Limiter::ban_network(std::string_view policy, std::string_view network,
                                   int64_t duration_ns) const {
-  return with_network(engine_.get(), network, [&](const Subject& subject) {
+  return with_network(engine_.get(), network, [&](const Engine& engine, const Subject& subject) {
     Wanted wanted;
-    const absl::Status status = read_duration(*engine_, duration_ns, wanted);
-    return status.ok() ? set(*engine_, policy, subject, wanted) : status;
+    const absl::Status status = read_duration(engine, duration_ns, wanted);
+    return status.ok() ? set(engine, policy, subject, wanted) : status;
   });
 }
 
 absl::Status Limiter::unban(std::string_view policy, std::string_view key) const {
-  return with_key(engine_.get(), key,
-                  [&](const Subject& subject) { return end_ban(*engine_, policy, subject); });
+  return with_key(engine_.get(), key, [&](const Engine& engine, const Subject& subject) {
+    return end_ban(engine, policy, subject);
+  });
 }
 
 absl::Status Limiter::unban_network(std::string_view policy, std::string_view network) const {
-  return with_network(engine_.get(), network,
-                      [&](const Subject& subject) { return end_ban(*engine_, policy, subject); });
+  return with_network(engine_.get(), network, [&](const Engine& engine, const Subject& subject) {
+    return end_ban(engine, policy, subject);
+  });
 }
 
 }  // namespace brim

@@ -9,7 +9,9 @@
 #include "brim/limiter.h"
 #include "src/call.h"
 #include "src/engine.h"
+#include "src/hot_keys.h"
 #include "src/parts.h"
+#include "src/route.h"
 
 namespace brim {
 
@@ -27,6 +29,10 @@ template <Scope kScope>
   return call.decision();
 }
 
+inline Target locate(const Engine& engine, uint16_t policy, std::string_view key) noexcept {
+  return locate(engine, policy, 0, hash_key(engine.secret, key));
+}
+
 Decision acquire_parts(const Engine& engine, uint16_t policy, std::string_view key, uint32_t cost,
                        Priority priority, int64_t now) noexcept {
   Parts parts(engine);
@@ -37,6 +43,16 @@ Decision acquire_parts(const Engine& engine, uint16_t policy, std::string_view k
   return cost == 0 ? parts.peek(now) : parts.acquire(now);
 }
 
+// The same, sampled.
+Decision acquire_any(const Engine& engine, uint16_t policy, std::string_view key, uint32_t cost,
+                     Priority priority, int64_t now) noexcept {
+  const Decision decision = acquire_parts(engine, policy, key, cost, priority, now);
+  if (is_sampled(now) && cost != 0 && decision.verdict != Verdict::kUnavailable) [[unlikely]] {
+    sample_decision(engine, locate(engine, policy, key), decision.admitted);
+  }
+  return decision;
+}
+
 // What the fast path could not finish: a new key, a lost race, a corrupt word, a full table, or
 // whatever is not one plain bucket.
 [[gnu::noinline]] Decision acquire_slowly(const Engine& engine, const Target& target,
@@ -45,30 +61,69 @@ Decision acquire_parts(const Engine& engine, uint16_t policy, std::string_view k
   Call<Acquire> call(engine, target, key, {cost});
   if (!call.begin(now)) return unavailable(Reason::kNoPolicy, true);
   if (call.extended()) {
-    return acquire_parts(engine, target.policy, key, cost, Priority::kNormal, now);
+    return acquire_any(engine, target.policy, key, cost, Priority::kNormal, now);
   }
   if (engine.read_only) return unavailable(Reason::kReadOnly, call.admits_unavailable());
   const Outcome outcome = engine.table.update(target.probe, target.id, call);
-  if (outcome == Outcome::kDecided) return answer(engine, target.policy, call);
+  if (outcome == Outcome::kDecided) {
+    if (is_sampled(now) && cost != 0) sample_decision(engine, target, call.admitted());
+    return answer(engine, target.policy, call);
+  }
   engine.count(target.policy, PolicyCounter::kUnavailable);
   return undecided(engine, outcome, call);
 }
 
 // The slow path begins anew instead of taking the call over: nothing of this one is ever in
-// memory then but in registers (measured: 5 to 9 ns of 30).
+// memory then but in registers (measured: 5 to 9 ns of 30). A call that is to be sampled takes it
+// too, so that here one predicted branch is all there is of that.
 [[gnu::always_inline]] inline Decision acquire_word(const Engine& engine, const Target& target,
                                                     std::string_view key, uint32_t cost,
                                                     int64_t now) noexcept {
   Call<Acquire, Scope::kPlain> call(engine, target, key, {cost});
-  if (!engine.read_only && call.begin(now) &&
+  if (!engine.read_only && !is_sampled(now) && call.begin(now) &&
       engine.table.update_at_home(target.probe, target.id, call)) [[likely]] {
     return answer(engine, target.policy, call);
   }
   return acquire_slowly(engine, target, key, cost, now);
 }
 
-inline Target locate(const Engine& engine, uint16_t policy, std::string_view key) noexcept {
-  return locate(engine, policy, 0, hash_key(engine.secret, key));
+// The segment is paused, or was resized.
+[[gnu::noinline]] Decision acquire_elsewhere(const Engine& engine, uint16_t policy,
+                                             std::string_view key, uint32_t cost, Priority priority,
+                                             int64_t now) noexcept {
+  Route route(engine, policy, cost != 0);
+  while (route.open(key)) {
+    const Engine& there = route.engine();
+    const Decision decision = priority == Priority::kNormal
+                                  ? acquire_word(there, locate(there, policy, key), key, cost, now)
+                                  : acquire_any(there, policy, key, cost, priority, now);
+    if (!there.superseded()) return decision;
+  }
+  return route.decided();
+}
+
+// What acquire_one() could not finish.
+[[gnu::noinline]] Decision acquire_rest(const Engine& engine, const Target& target,
+                                        std::string_view key, uint32_t cost, int64_t now) noexcept {
+  if (engine.flags() == 0) {
+    const Decision decision = acquire_slowly(engine, target, key, cost, now);
+    if (!engine.superseded()) return decision;
+  }
+  return acquire_elsewhere(engine, target.policy, key, cost, Priority::kNormal, now);
+}
+
+// The flags are looked at twice: a charge that is not found by whoever supersedes the table sees
+// the flag afterwards, and is made in the successor as well [E6].
+[[gnu::always_inline]] inline Decision acquire_one(const Engine& engine, const Target& target,
+                                                   std::string_view key, uint32_t cost,
+                                                   int64_t now) noexcept {
+  Call<Acquire, Scope::kPlain> call(engine, target, key, {cost});
+  if (engine.flags() == 0 && !engine.read_only && call.begin(now) &&
+      engine.table.update_at_home(target.probe, target.id, call) && !engine.superseded())
+      [[likely]] {
+    return answer(engine, target.policy, call);
+  }
+  return acquire_rest(engine, target, key, cost, now);
 }
 
 // Lowers what the key owes under each rate of the policy, words by `rule` and logs by up to
@@ -126,25 +181,112 @@ bool lift_ban(const Engine& engine, uint16_t policy, std::string_view key) noexc
          engine.table.update(target.probe, target.id, call) == Outcome::kDecided && call.changed();
 }
 
+namespace {
+
+Decision peek_at(const Engine& engine, uint16_t policy, std::string_view key,
+                 uint32_t cost) noexcept {
+  Quota quota;
+  if (!read_quota(engine.registry, policy, 0, quota)) return unavailable(Reason::kNoPolicy, true);
+  const int64_t now = engine.clock.now();
+  if (has(quota, kExtended)) {
+    Parts parts(engine);
+    return parts.add(policy, key, cost, Priority::kNormal) ? parts.peek(now) : parts.decided();
+  }
+  Part part;
+  part.target = locate(engine, policy, key);
+  part.key = key;
+  part.cost = cost;
+  return peek_word(engine, part, now);
+}
+
+Granted acquire_up_to(const Engine& engine, uint16_t policy, std::string_view key, uint32_t min,
+                      uint32_t max) noexcept {
+  Granted granted;
+  const Target target = locate(engine, policy, key);
+  Call<AcquireUpTo> call(engine, target, key, {min, max});
+  const bool known = call.begin(engine.clock.now());
+  if (known && !call.extended() && !engine.read_only) {
+    const Outcome outcome = engine.table.update(target.probe, target.id, call);
+    if (outcome != Outcome::kDecided) {
+      engine.count(policy, PolicyCounter::kUnavailable);
+      granted.decision = undecided(engine, outcome, call);
+      return granted;
+    }
+    engine.count(policy, call.admitted() ? PolicyCounter::kAllowed : PolicyCounter::kDenied);
+    granted.decision = call.decision();
+    granted.cost = call.admitted() ? call.rule().cost : 0;
+    return granted;
+  }
+  // Several rates: what all of them have left; a lost race looks again.
+  for (int round = 0; round < 16; ++round) {
+    const uint32_t left = peek_at(engine, policy, key, 0).remaining;
+    const uint32_t cost = std::max(min, std::min(max, left));
+    granted.decision = acquire_slowly(engine, target, key, cost, engine.clock.now());
+    granted.cost = granted.decision.verdict == Verdict::kAllowed ? cost : 0;
+    if (granted.decision.verdict != Verdict::kDenied || cost == min) break;
+  }
+  return granted;
+}
+
+bool refund_at(const Engine& engine, uint16_t policy, std::string_view key,
+               uint32_t cost) noexcept {
+  if (engine.read_only) return false;
+  Parts parts(engine);
+  return parts.add(policy, key, cost, Priority::kCritical, false) &&
+         give_back(engine, policy, parts, Refund{cost}, cost);
+}
+
+bool reset_at(const Engine& engine, uint16_t policy, std::string_view key) noexcept {
+  if (engine.read_only) return false;
+  constexpr uint32_t kAll = std::numeric_limits<uint32_t>::max();
+  Parts parts(engine);
+  bool any = parts.add(policy, key, 0, Priority::kCritical, false) &&
+             give_back(engine, policy, parts, Reset{}, kAll);
+  any = lift_ban(engine, policy, key) || any;
+  if (parts.size() != 0 && parts.followed() != policy) {
+    any = lift_ban(engine, parts.followed(), key) || any;
+  }
+  return any;
+}
+
+bool charge_at(const Engine& engine, uint16_t policy, std::string_view key,
+               uint32_t more) noexcept {
+  Parts parts(engine);
+  if (engine.read_only || !parts.add(policy, key, more, Priority::kCritical, false)) return false;
+  bool whole = true;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    whole = charge_more(engine, parts[i], more) && whole;
+  }
+  return whole;
+}
+
+}  // namespace
+
 Decision PolicyHandle::try_acquire(std::string_view key, uint32_t cost) const noexcept {
   if (engine_ == nullptr) return unavailable(Reason::kNoPolicy, true);
   const Target target = locate(*engine_, number_, key);
-  return acquire_word(*engine_, target, key, cost, engine_->clock.now());
+  return acquire_one(*engine_, target, key, cost, engine_->clock.now());
 }
 
 Decision PolicyHandle::try_acquire(std::string_view key, const Request& request) const noexcept {
   if (request.priority == Priority::kNormal || engine_ == nullptr) {  // any call's class
     return try_acquire(key, request.cost);
   }
-  return acquire_parts(*engine_, number_, key, request.cost, request.priority,
-                       engine_->clock.now());
+  const int64_t now = engine_->clock.now();
+  if (engine_->flags() == 0) [[likely]] {
+    const Decision decision =
+        acquire_any(*engine_, number_, key, request.cost, request.priority, now);
+    if (!engine_->superseded()) [[likely]]
+      return decision;
+  }
+  return acquire_elsewhere(*engine_, number_, key, request.cost, request.priority, now);
 }
 
 Decision PolicyHandle::try_acquire_at(int64_t now_ns, std::string_view key,
                                       uint32_t cost) const noexcept {
   if (engine_ == nullptr) return unavailable(Reason::kNoPolicy, true);
-  return acquire_word(*engine_, locate(*engine_, number_, key), key, cost,
-                      std::min(now_ns, kLastTime));
+  return acquire_one(*engine_, locate(*engine_, number_, key), key, cost,
+                     std::min(now_ns, kLastTime));
 }
 
 Granted PolicyHandle::try_acquire_up_to(std::string_view key, uint32_t min,
@@ -155,30 +297,12 @@ Granted PolicyHandle::try_acquire_up_to(std::string_view key, uint32_t min,
                                    engine_ == nullptr);
     return granted;
   }
-  const Target target = locate(*engine_, number_, key);
-  Call<AcquireUpTo> call(*engine_, target, key, {min, max});
-  const bool known = call.begin(engine_->clock.now());
-  if (known && !call.extended() && !engine_->read_only) {
-    const Outcome outcome = engine_->table.update(target.probe, target.id, call);
-    if (outcome != Outcome::kDecided) {
-      engine_->count(number_, PolicyCounter::kUnavailable);
-      granted.decision = undecided(*engine_, outcome, call);
-      return granted;
-    }
-    engine_->count(number_, call.admitted() ? PolicyCounter::kAllowed : PolicyCounter::kDenied);
-    granted.decision = call.decision();
-    granted.cost = call.admitted() ? call.rule().cost : 0;
-    return granted;
+  Route route(*engine_, number_);
+  while (route.open(key)) {
+    granted = acquire_up_to(route.engine(), number_, key, min, max);
+    if (!route.engine().superseded()) return granted;
   }
-  // Several rates: what all of them have left; a lost race looks again.
-  for (int round = 0; round < 16; ++round) {
-    const uint32_t left = peek(key).remaining;
-    const uint32_t cost = std::max(min, std::min(max, left));
-    granted.decision = try_acquire(key, cost);
-    granted.cost = granted.decision.verdict == Verdict::kAllowed ? cost : 0;
-    if (granted.decision.verdict != Verdict::kDenied || cost == min) break;
-  }
-  return granted;
+  return {route.decided(), route.paused() ? max : 0};
 }
 
 void PolicyHandle::try_acquire_batch(std::span<const std::string_view> keys,
@@ -196,7 +320,7 @@ void PolicyHandle::try_acquire_batch(std::span<const std::string_view> keys,
     for (size_t i = 0; i < count; ++i) located[i] = locate(*engine_, number_, keys[start + i]);
     const int64_t now = engine_->clock.now();
     for (size_t i = 0; i < count; ++i) {
-      out[start + i] = acquire_word(*engine_, located[i], keys[start + i], 1, now);
+      out[start + i] = acquire_one(*engine_, located[i], keys[start + i], 1, now);
     }
   }
 }
@@ -205,68 +329,74 @@ Decision PolicyHandle::try_acquire_all(std::span<const Ask> asks) noexcept {
   if (asks.empty() || asks.size() > kMaxAsks) return unavailable(Reason::kUnsupported, true);
   const Engine* const engine = asks[0].policy == nullptr ? nullptr : asks[0].policy->engine_.get();
   if (engine == nullptr) return unavailable(Reason::kNoPolicy, true);
-  Parts parts(*engine);
   for (const Ask& ask : asks) {
     if (ask.policy == nullptr || ask.policy->engine_.get() != engine) {
       return unavailable(Reason::kUnsupported, true);
     }
-    if (!parts.add(ask.policy->number_, ask.key, ask.cost, Priority::kNormal)) {
-      count_decided(*engine, ask.policy->number_, parts.decided());
-      return parts.decided();
-    }
   }
-  return parts.acquire(engine->clock.now());
+  Route route(*engine, asks[0].policy->number_, false);
+  const auto count = [&](PolicyCounter counter) {
+    for (const Ask& ask : asks) route.engine().count(ask.policy->number_, counter);
+  };
+  while (route.find()) {
+    const bool carried = std::all_of(asks.begin(), asks.end(), [&](const Ask& ask) {
+      return route.carry(ask.policy->number_, ask.key);
+    });
+    if (!carried) break;
+    Parts parts(route.engine());
+    const bool added = std::all_of(asks.begin(), asks.end(), [&](const Ask& ask) {
+      if (parts.add(ask.policy->number_, ask.key, ask.cost, Priority::kNormal)) return true;
+      count_decided(route.engine(), ask.policy->number_, parts.decided());
+      return false;
+    });
+    const Decision decision = added ? parts.acquire(route.engine().clock.now()) : parts.decided();
+    if (!route.engine().superseded()) return decision;
+  }
+  count(route.paused() ? PolicyCounter::kPaused : PolicyCounter::kUnavailable);
+  return route.decided();
 }
 
 Decision PolicyHandle::peek(std::string_view key, uint32_t cost) const noexcept {
-  Quota quota;
-  if (engine_ == nullptr || !read_quota(engine_->registry, number_, 0, quota)) {
-    return unavailable(Reason::kNoPolicy, true);
-  }
-  const int64_t now = engine_->clock.now();
-  if (has(quota, kExtended)) {
-    Parts parts(*engine_);
-    return parts.add(number_, key, cost, Priority::kNormal) ? parts.peek(now) : parts.decided();
-  }
-  Part part;
-  part.target = locate(*engine_, number_, key);
-  part.key = key;
-  part.cost = cost;
-  return peek_word(*engine_, part, now);
+  if (engine_ == nullptr) return unavailable(Reason::kNoPolicy, true);
+  if (engine_->flags() == 0) return peek_at(*engine_, number_, key, cost);
+  Route route(*engine_, number_, false);
+  if (!route.find()) return route.decided();
+  const Decision decision = peek_at(route.engine(), number_, key, cost);
+  if (route.from() == nullptr || !decision.admitted) return decision;
+  // Nothing is written, so the key may not have been carried over: then the old table knows more.
+  const Decision before = peek_at(*route.from(), number_, key, cost);
+  return before.admitted && before.remaining >= decision.remaining ? decision : before;
 }
 
+// What of the key has to be given back in the table that a resize is emptying, so that it is not
+// carried over once more. The key has been carried before: so none of it is given back twice.
 bool PolicyHandle::refund(std::string_view key, uint32_t cost) const noexcept {
-  if (engine_ == nullptr || engine_->read_only) return false;
-  Parts parts(*engine_);
-  return parts.add(number_, key, cost, Priority::kCritical, false) &&
-         give_back(*engine_, number_, parts, Refund{cost}, cost);
+  if (engine_ == nullptr) return false;
+  Route route(*engine_, number_, false);
+  if (!route.open(key)) return false;
+  if (route.from() != nullptr) refund_at(*route.from(), number_, key, cost);
+  return refund_at(route.engine(), number_, key, cost);
 }
 
 bool PolicyHandle::reset(std::string_view key) const noexcept {
-  if (engine_ == nullptr || engine_->read_only) return false;
-  constexpr uint32_t kAll = std::numeric_limits<uint32_t>::max();
-  Parts parts(*engine_);
-  bool any = parts.add(number_, key, 0, Priority::kCritical, false) &&
-             give_back(*engine_, number_, parts, Reset{}, kAll);
-  any = lift_ban(*engine_, number_, key) || any;
-  if (parts.size() != 0 && parts.followed() != number_) {
-    any = lift_ban(*engine_, parts.followed(), key) || any;
-  }
-  return any;
+  if (engine_ == nullptr) return false;
+  Route route(*engine_, number_, false);
+  if (!route.find() && !route.paused()) return false;
+  if (!route.carry(number_, key)) return false;
+  const bool before = route.from() != nullptr && reset_at(*route.from(), number_, key);
+  return reset_at(route.engine(), number_, key) || before;
 }
 
 bool PolicyHandle::commit(std::string_view key, uint32_t held, uint32_t actual) const noexcept {
   if (engine_ == nullptr || engine_->read_only) return false;
   if (actual == held) return true;
-  if (actual < held) return refund(key, held - actual);
-  const uint32_t more = actual - held;
-  Parts parts(*engine_);
-  if (!parts.add(number_, key, more, Priority::kCritical, false)) return false;
-  bool whole = true;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    whole = charge_more(*engine_, parts[i], more) && whole;
+  Route route(*engine_, number_, false);
+  while (route.open(key)) {
+    if (actual < held) return refund(key, held - actual);
+    const bool whole = charge_at(route.engine(), number_, key, actual - held);
+    if (!route.engine().superseded()) return whole;
   }
-  return whole;
+  return route.paused();  // nothing is to be settled then
 }
 
 }  // namespace brim

@@ -127,6 +127,7 @@ constexpr PolicyCounterText kPolicyCounterTexts[] = {
     {shm::PolicyCounter::kShadowDenied, "shadow_denied", "calls refused but not enforced"},
     {shm::PolicyCounter::kBarred, "barred", "calls refused because the key is banned"},
     {shm::PolicyCounter::kExempt, "exempt", "calls that an override decided"},
+    {shm::PolicyCounter::kPaused, "paused", "calls admitted because the segment was paused"},
 };
 
 }  // namespace
@@ -163,6 +164,11 @@ SegmentInfo Inspector::info() const {
     info.group_gid = st.st_gid;
   }
   info.linked = segment.linked();
+  const uint64_t flags = engine_->flags();
+  info.paused = (flags & shm::kFlagPaused) != 0;
+  info.superseded = (flags & shm::kFlagSuperseded) != 0;
+  info.filling = (flags & shm::kFlagFilling) != 0;
+  info.generation = header.generation;
   const shm::SnapshotNumbers last = shm::load_snapshot(segment.shared()->snapshot);
   info.snapshot_generation = last.generation;
   if (last.generation != 0) {

@@ -13,6 +13,7 @@
 #include "src/cell_context.h"
 #include "src/overrides.h"
 #include "src/parts.h"
+#include "src/route.h"
 
 namespace brim {
 
@@ -177,54 +178,64 @@ bool fits(const Engine& engine, const Lease& lease) noexcept {
          lease.place < engine.cells_per_key / 2 && lease.expires_ns > 0;
 }
 
-}  // namespace
-
-Lease PolicyHandle::acquire_lease(std::string_view key, int64_t ttl_ns) const noexcept {
-  if (engine_ == nullptr) return only(unavailable(Reason::kNoPolicy, true));
-  const Hash128 hash = hash_key(engine_->secret, key);
-  uint16_t followed = number_;
+Lease acquire_at(const Engine& engine, uint16_t policy, std::string_view key,
+                 int64_t ttl_ns) noexcept {
+  const Hash128 hash = hash_key(engine.secret, key);
+  uint16_t followed = policy;
   PolicyOptions options;
   Lease lease;
-  if (!follow(*engine_, key, hash, followed, options, lease)) return lease;
+  if (!follow(engine, key, hash, followed, options, lease)) return lease;
   Quota quota;
-  const bool known = read_quota(engine_->registry, followed, 0, quota);
+  const bool known = read_quota(engine.registry, followed, 0, quota);
   if (!known || quota.algorithm != static_cast<uint8_t>(Algorithm::kConcurrency) ||
-      engine_->cells == nullptr) {
+      engine.cells == nullptr) {
     return only(unavailable(Reason::kUnsupported, false));
   }
-  if (engine_->read_only) {
+  if (engine.read_only) {
     return only(unavailable(Reason::kReadOnly, !has(quota, kDenyIfUnavailable)));
   }
-  if (has(quota, kScaled)) scale_limit(quota, engine_->clock.now());
+  if (has(quota, kScaled)) scale_limit(quota, engine.clock.now());
   scale_class(quota, class_share(options, Priority::kNormal));
   // A refusal writes nothing: not even a slot for a key that can have no lease.
-  lease = quota.capacity == 0 ? only(refuse_always())
-                              : take(*engine_, locate(*engine_, followed, 0, hash), key, quota,
-                                     ttl_of(quota, ttl_ns));
+  lease = quota.capacity == 0
+              ? only(refuse_always())
+              : take(engine, locate(engine, followed, 0, hash), key, quota, ttl_of(quota, ttl_ns));
   const Verdict verdict = lease.decision.verdict;
   const bool enforced = is_enforced(options, hash);
   if (verdict == Verdict::kDenied && !enforced) {
     lease.decision.admitted = true;
     lease.decision.reason = Reason::kShadow;
   }
-  engine_->count(number_, verdict == Verdict::kAllowed       ? PolicyCounter::kAllowed
-                          : verdict == Verdict::kUnavailable ? PolicyCounter::kUnavailable
-                          : enforced                         ? PolicyCounter::kDenied
-                                                             : PolicyCounter::kShadowDenied);
+  engine.count(policy, verdict == Verdict::kAllowed       ? PolicyCounter::kAllowed
+                       : verdict == Verdict::kUnavailable ? PolicyCounter::kUnavailable
+                       : enforced                         ? PolicyCounter::kDenied
+                                                          : PolicyCounter::kShadowDenied);
   return lease;
+}
+
+}  // namespace
+
+// Of a segment with leases there is no resize, so no lease is in another table than its key.
+Lease PolicyHandle::acquire_lease(std::string_view key, int64_t ttl_ns) const noexcept {
+  if (engine_ == nullptr) return only(unavailable(Reason::kNoPolicy, true));
+  Route route(*engine_, number_);
+  if (!route.find()) return only(route.decided());
+  return acquire_at(route.engine(), number_, key, ttl_ns);
 }
 
 bool PolicyHandle::renew(Lease& lease, int64_t ttl_ns) const noexcept {
   if (lease.place == Lease::kNoPlace) return lease.decision.admitted;
   Quota quota;
-  if (engine_ == nullptr || engine_->read_only || !fits(*engine_, lease) ||
-      !read_quota(engine_->registry, shm::id_policy(lease.id), 0, quota)) {
+  if (engine_ == nullptr) return false;
+  const Engine& engine = engine_->current();
+  if (engine.read_only || !fits(engine, lease) ||
+      !read_quota(engine.registry, shm::id_policy(lease.id), 0, quota)) {
     return false;
   }
-  CellContext context(*engine_, lease.id, lease.slot);
+  CellContext context(engine, lease.id, lease.slot);
   shm::Lease renewed = at_position(lease);
   const shm::CellOutcome outcome =
-      Leases(cells_at(*engine_, lease.slot), engine_->cells_per_key, rule_of(quota), context)
+      Leases(cells_at(engine, lease.slot), engine.cells_per_key, rule_of(quota), context)
           .renew(renewed, ttl_of(quota, ttl_ns));
   if (outcome != shm::CellOutcome::kDecided) return false;
   lease.expires_ns = static_cast<int64_t>(renewed.expiry_ns);
@@ -233,10 +244,11 @@ bool PolicyHandle::renew(Lease& lease, int64_t ttl_ns) const noexcept {
 
 bool PolicyHandle::release(const Lease& lease) const noexcept {
   if (lease.place == Lease::kNoPlace) return lease.decision.admitted;
-  if (engine_ == nullptr || engine_->read_only || !fits(*engine_, lease)) return false;
-  const bool in_time = lease.expires_ns > engine_->clock.now();
-  return Leases::release(cells_at(*engine_, lease.slot), engine_->cells_per_key,
-                         at_position(lease)) &&
+  if (engine_ == nullptr) return false;
+  const Engine& engine = engine_->current();
+  if (engine.read_only || !fits(engine, lease)) return false;
+  const bool in_time = lease.expires_ns > engine.clock.now();
+  return Leases::release(cells_at(engine, lease.slot), engine.cells_per_key, at_position(lease)) &&
          in_time;
 }
 

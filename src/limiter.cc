@@ -147,31 +147,32 @@ std::string stored_text(const Engine& engine, uint16_t number) {
 
 // The number of the policy called `name` if it means `policy`, AlreadyExists if it means something
 // else, NotFound if there is none.
-absl::StatusOr<uint16_t> find_policy(const std::shared_ptr<Engine>& engine, std::string_view name,
+absl::StatusOr<uint16_t> find_policy(const Engine& engine, std::string_view name,
                                      const Policy& policy) {
-  const int found = engine->registry.find(name);
+  const int found = engine.registry.find(name);
   if (found < 0) return absl::NotFoundError("policy_not_found");
   const auto number = static_cast<uint16_t>(found);
-  const std::string stored = stored_text(*engine, number);
+  const std::string stored = stored_text(engine, number);
   const std::string asked = policy_text(policy);
   if (stored == asked) return number;
   return absl::AlreadyExistsError(cat("policy_mismatch: policy '", printable(name), "' of segment ",
-                                      shown_path(engine->segment->path()), " is '",
+                                      shown_path(engine.segment->path()), " is '",
                                       printable(stored, 1024), "', asked for '", asked, "'"));
 }
 
 // Defines a removed policy anew. Killed after the first step: it is removed still, and whoever has
 // it goes by the new text.
-absl::Status bring_back(Engine& engine, uint16_t number, const Policy& policy,
+absl::Status bring_back(const Engine& engine, uint16_t number, const Policy& policy,
                         const Beginning& at) {
   shm::PolicyWords old;
   std::string text;
   if (!engine.registry.read(number, old, text)) old = {};
   const auto words = recompile(policy, at, old, true);
   if (!words.ok()) return words.status();
-  engine.registry.replace(number, engine.overrides.empty() ? *words : with_overrides(*words),
-                          policy_text(policy));
-  engine.registry.set_removed(number, false);
+  shm::Registry registry = engine.registry;
+  registry.replace(number, engine.overrides.empty() ? *words : with_overrides(*words),
+                   policy_text(policy));
+  registry.set_removed(number, false);
   return absl::OkStatus();
 }
 
@@ -243,7 +244,8 @@ absl::Status Limiter::unlink(std::string_view name) { return shm::Segment::unlin
 
 absl::StatusOr<PolicyHandle> Limiter::policy(std::string_view name) const {
   if (engine_ == nullptr) return absl::FailedPreconditionError("not_open: this Limiter is empty");
-  const int number = engine_->registry.find(name);
+  const Engine& engine = engine_->current();
+  const int number = engine.registry.find(name);
   if (number >= 0) {
     return PolicyHandle(engine_, static_cast<uint16_t>(number), std::string(name));
   }
@@ -251,7 +253,7 @@ absl::StatusOr<PolicyHandle> Limiter::policy(std::string_view name) const {
   for (const std::string& one : policy_names()) {
     known += cat(known.empty() ? "" : ", ", printable(one));
   }
-  return absl::NotFoundError(cat("policy_not_found: segment ", shown_path(engine_->segment->path()),
+  return absl::NotFoundError(cat("policy_not_found: segment ", shown_path(engine.segment->path()),
                                  " has no policy '", printable(name),
                                  "'; it has: ", known.empty() ? "none" : known,
                                  ". Define it with Limiter::define"));
@@ -259,54 +261,60 @@ absl::StatusOr<PolicyHandle> Limiter::policy(std::string_view name) const {
 
 absl::StatusOr<PolicyHandle> Limiter::define(std::string_view name, std::string_view text) const {
   if (engine_ == nullptr) return absl::FailedPreconditionError("not_open: this Limiter is empty");
+  const Engine& engine = engine_->current();
   if (absl::Status status = check_policy_name(name); !status.ok()) return status;
   absl::StatusOr<Policy> policy = parse_policy(text);
   if (!policy.ok()) return policy.status();
-  if (absl::Status status = check_writable(*engine_, *policy); !status.ok()) return status;
+  if (absl::Status status = check_writable(engine, *policy); !status.ok()) return status;
   const auto known = [&]() -> absl::StatusOr<PolicyHandle> {
-    absl::StatusOr<uint16_t> number = find_policy(engine_, name, *policy);
+    absl::StatusOr<uint16_t> number = find_policy(engine, name, *policy);
     if (!number.ok()) return number.status();
     return PolicyHandle(engine_, *number, std::string(name));
   };
   // Without the lock first: a policy that is there needs no writer, and a stopped one bars nobody.
   if (auto handle = known(); !absl::IsNotFound(handle.status())) return handle;
-  const auto lock = engine_->registry.lock();
-  if (!lock.held()) return engine_->lock_error();
+  const auto lock = engine.registry.lock();
+  if (!lock.held()) return engine.lock_error();
+  if (absl::Status status = engine.check_settled(); !status.ok()) return status;
   if (auto handle = known(); !absl::IsNotFound(handle.status())) return handle;
-  const Beginning at{engine_->clock.now(), wall_now_ns()};
-  if (const int removed = engine_->registry.find_removed(name); removed >= 0) {
+  const Beginning at{engine.clock.now(), wall_now_ns()};
+  if (const int removed = engine.registry.find_removed(name); removed >= 0) {
     const auto number = static_cast<uint16_t>(removed);
-    if (absl::Status status = bring_back(*engine_, number, *policy, at); !status.ok()) {
-      return status;
-    }
+    if (absl::Status status = bring_back(engine, number, *policy, at); !status.ok()) return status;
     return PolicyHandle(engine_, number, std::string(name));
   }
   const auto words = compile(*policy, at);
   if (!words.ok()) return words.status();
   // An override of all policies ("*") is about this one too.
-  absl::StatusOr<uint16_t> number = engine_->registry.add(
-      name, engine_->overrides.empty() ? *words : with_overrides(*words), policy_text(*policy));
+  shm::Registry registry = engine.registry;
+  absl::StatusOr<uint16_t> number = registry.add(
+      name, engine.overrides.empty() ? *words : with_overrides(*words), policy_text(*policy));
   if (!number.ok()) return number.status();
   return PolicyHandle(engine_, *number, std::string(name));
 }
 
 Policy PolicyHandle::policy() const {
   if (engine_ == nullptr) return {};
-  absl::StatusOr<Policy> policy = parse_policy(stored_text(*engine_, number_));
+  absl::StatusOr<Policy> policy = parse_policy(stored_text(engine_->current(), number_));
   return policy.ok() ? *std::move(policy) : Policy{};
 }
 
 std::vector<std::string> Limiter::policy_names() const {
   std::vector<std::string> names;
-  for (uint32_t i = 0; engine_ != nullptr && i < engine_->registry.size(); ++i) {
+  if (engine_ == nullptr) return names;
+  const shm::Registry& registry = engine_->current().registry;
+  for (uint32_t i = 0; i < registry.size(); ++i) {
     const auto number = static_cast<uint16_t>(i);
-    std::string name = engine_->registry.name(number);
-    if (!name.empty() && !engine_->registry.removed(number)) names.push_back(std::move(name));
+    std::string name = registry.name(number);
+    if (!name.empty() && !registry.removed(number)) names.push_back(std::move(name));
   }
   return names;
 }
 
-bool Limiter::linked() const { return engine_ != nullptr && engine_->segment->linked(); }
+bool Limiter::linked() const {
+  // While a resize is going on the old table has the name.
+  return engine_ != nullptr && (engine_->current().segment->linked() || engine_->segment->linked());
+}
 
 const std::string& Limiter::name() const {
   static const std::string empty;

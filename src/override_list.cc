@@ -47,6 +47,7 @@ std::vector<ListedOverride> list_overrides(const Engine& engine) {
     if (shm::has_ended(what, shm::override_now(now))) return;
     ListedOverride entry;
     entry.hash = hash;
+    entry.what = what;
     entry.policy = what.from == shm::kAnyPolicy ? "*" : engine.registry.name(what.from);
     entry.use = override_use(what, engine.registry.name(what.to));
     entry.ban = what.action == static_cast<uint8_t>(OverrideKind::kBan);

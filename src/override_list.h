@@ -17,6 +17,7 @@ namespace brim {
 
 struct ListedOverride {
   shm::OverrideHash hash;
+  shm::Override what;
   std::string policy;  // "*": any
   std::string use;     // a policy, "unlimited", "deny" or "banned"
   bool ban = false;

@@ -129,7 +129,7 @@ absl::StatusOr<StateWriter> StateWriter::open(const Limiter& limiter, const Segm
   if (limiter.engine_ == nullptr) {
     return absl::FailedPreconditionError("not_open: this Limiter is empty");
   }
-  const Engine& engine = *limiter.engine_;
+  const Engine& engine = limiter.engine_->current();
   if (absl::Status status = engine.check_writable(); !status.ok()) return status;
   StateWriter writer;
   writer.engine_ = limiter.engine_;
@@ -167,7 +167,16 @@ absl::StatusOr<StateWriter> StateWriter::open(const Limiter& limiter, const Segm
 }
 
 PutResult StateWriter::put(const KeyState& state, int64_t elapsed_ns) const {
-  const Engine& engine = *engine_;
+  for (;;) {
+    const Engine& engine = engine_->current();
+    const PutResult result = put_in(engine, state, elapsed_ns);
+    // Resized meanwhile: the new table may have got the key before.
+    if (!engine.superseded() || &engine_->current() == &engine) return result;
+  }
+}
+
+PutResult StateWriter::put_in(const Engine& engine, const KeyState& state,
+                              int64_t elapsed_ns) const {
   const size_t index = size_t{state.policy} * shm::kMaxParts + state.part;
   if (index >= takers_->size() || (*takers_)[index].policy < 0) return PutResult::kNoPolicy;
   const Taker& taker = (*takers_)[index];
@@ -210,10 +219,11 @@ PutResult StateWriter::put(const KeyState& state, int64_t elapsed_ns) const {
 }
 
 void StateWriter::put_factor(const PolicyState& policy, bool only_smaller) const {
-  const int number = engine_->registry.find(policy.name);
+  const Engine& engine = engine_->current();
+  const int number = engine.registry.find(policy.name);
   shm::PolicyWords words;
   std::string text;
-  if (number < 0 || !engine_->registry.read(static_cast<uint16_t>(number), words, text)) return;
+  if (number < 0 || !engine.registry.read(static_cast<uint16_t>(number), words, text)) return;
   const uint64_t now = words[kWordFactor];
   if (policy.factor_ppm == now || (only_smaller && policy.factor_ppm > now)) return;
   Limiter(engine_).set_factor(policy.name, policy.factor_ppm).IgnoreError();
@@ -237,25 +247,27 @@ absl::Status StateWriter::put_override(const OverrideState& entry, int64_t elaps
         cat("override_foreign: an override for policy '", printable(entry.policy),
             "' was kept under another hash key; set it again (brim override)"));
   }
+  const Engine& engine = engine_->current();
   if (same_hash_) saved.prefixes = network_prefixes_;
-  const int from = entry.policy == "*" ? shm::kAnyPolicy : engine_->registry.find(entry.policy);
+  const int from = entry.policy == "*" ? shm::kAnyPolicy : engine.registry.find(entry.policy);
   if (from >= 0) {
     const auto policy = static_cast<uint16_t>(from);
-    const shm::OverrideMatch known = engine_->overrides.find(policy, saved.hash);
+    const shm::OverrideMatch known = engine.overrides.find(policy, saved.hash);
     if (known.found && known.what.from == policy &&
-        !shm::has_ended(known.what, shm::override_now(engine_->clock.now()))) {
+        !shm::has_ended(known.what, shm::override_now(engine.clock.now()))) {
       return absl::OkStatus();
     }
   }
-  return write_saved_override(*engine_, saved);
+  return write_saved_override(engine, saved);
 }
 
 void StateWriter::note_snapshot(const Limiter& limiter, uint64_t generation, uint64_t rows,
                                 int64_t duration_ns) {
   if (limiter.engine_ == nullptr || !limiter.engine_->check_writable().ok()) return;
-  shm::SnapshotStatus& status = limiter.engine_->segment->shared()->snapshot;
+  const Engine& engine = limiter.engine_->current();
+  shm::SnapshotStatus& status = engine.segment->shared()->snapshot;
   if (generation == 0) return shm::count_failed_snapshot(status);
-  shm::store_snapshot(status, {generation, static_cast<uint64_t>(limiter.engine_->clock.now()),
+  shm::store_snapshot(status, {generation, static_cast<uint64_t>(engine.clock.now()),
                                static_cast<uint64_t>(duration_ns), rows, 0});
 }
 

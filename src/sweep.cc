@@ -33,12 +33,13 @@ bool idle_since(const Engine& engine, const shm::Slot& slot, int64_t idle_ns) no
 
 uint64_t Limiter::sweep(int64_t idle_ns) const {
   if (engine_ == nullptr || !engine_->check_writable().ok()) return 0;
+  const Engine& engine = engine_->current();
   uint64_t freed = 0;
-  for (uint64_t i = 0; i < engine_->table.slot_count(); ++i) {
-    const shm::Slot slot = engine_->table.at(i);
+  for (uint64_t i = 0; i < engine.table.slot_count(); ++i) {
+    const shm::Slot slot = engine.table.at(i);
     if (slot.id == shm::kVirginId || slot.id == shm::kFreeId || is_tentative(slot.word)) continue;
-    if (!idle_since(*engine_, slot, std::max(idle_ns, kClockSkewNs))) continue;
-    const bool done = shm::free_slot<shm::HardwareAtomics>(engine_->segment->slots() + i, slot);
+    if (!idle_since(engine, slot, std::max(idle_ns, kClockSkewNs))) continue;
+    const bool done = shm::free_slot<shm::HardwareAtomics>(engine.segment->slots() + i, slot);
     freed += done ? 1 : 0;
   }
   return freed;

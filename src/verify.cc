@@ -157,7 +157,7 @@ void Verifier::check_counters() {
   uint64_t evicted = 0;
   for (uint32_t i = 0; i < engine_.registry.size(); ++i) {
     const auto number = static_cast<uint16_t>(i);
-    for (uint32_t which = 0; which <= static_cast<uint32_t>(shm::PolicyCounter::kExempt); ++which) {
+    for (uint32_t which = 0; which <= static_cast<uint32_t>(shm::PolicyCounter::kPaused); ++which) {
       const uint64_t sum = counters.sum(number, static_cast<shm::PolicyCounter>(which));
       if (which == static_cast<uint32_t>(shm::PolicyCounter::kEvicted)) evicted += sum;
       if (sum < kImpossibleCount) continue;

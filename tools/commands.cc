@@ -229,6 +229,10 @@ std::string_view reason_text(Reason reason) {
       return "unsupported";
     case Reason::kTooLate:
       return "too_late";
+    case Reason::kPaused:
+      return "paused";
+    case Reason::kMoved:
+      return "moved";
   }
   return "unknown";
 }

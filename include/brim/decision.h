@@ -33,6 +33,8 @@ enum class Reason : uint8_t {
   kBlocked = 9,    // an override or the policy `deny` refuses the key: retry_after_ns is kNever
   kUnsupported = 10,  // the policy's algorithm has no such call (a lease of a rate, say)
   kTooLate = 11,      // the booking would begin after the time that the caller or policy allows
+  kPaused = 12,  // the segment is paused (Limiter::pause): admitted and counted, nothing charged
+  kMoved = 13,   // the segment was resized, and this process can not attach the new one
 };
 
 struct Decision {

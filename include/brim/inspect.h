@@ -40,6 +40,11 @@ struct SegmentInfo {
   uint32_t creator_pid = 0;
   int64_t created_wall_ns = 0;  // since 1970
   bool linked = true;           // the name still leads to this segment
+  bool paused = false;          // see Limiter::pause
+  // See brim/resize.h. The table was replaced by another one, where attached processes decide now.
+  bool superseded = false;
+  bool filling = false;     // it takes the place of another one, whose keys are being carried over
+  uint64_t generation = 0;  // resizes that led to this table
   // The last snapshot (brim/snapshot.h); generation 0: none was taken yet.
   uint64_t snapshot_generation = 0;
   int64_t snapshot_age_ns = 0;       // since it was taken

@@ -310,6 +310,15 @@ class Limiter {
   absl::Status record(std::string_view what) const;
   static constexpr size_t kMostAuditBytes = 208;
 
+  // The kill switch. While a segment is paused every decision of every policy admits, with
+  // Reason::kPaused; it is counted as `paused` and not as allowed, and nothing is charged, counted
+  // against a key or given back. Debts run down meanwhile. Holds for all attached processes from
+  // their next call on, outlasts the process that paused, and moves along with a resize.
+  // FailedPrecondition (not_open, read_only).
+  absl::Status pause() const;
+  absl::Status resume() const;
+  bool paused() const;
+
   // Frees the slots of keys that have been idle for `idle_ns` or longer, in one pass over the table
   // while traffic runs; returns how many. Nothing is forgiven: an idle key owes nothing. Callers
   // reuse such slots anyway; this makes the occupancy tell the truth. brim agent does it.

@@ -172,6 +172,7 @@ class StateWriter {
  private:
   struct Taker;
   StateWriter() = default;
+  PutResult put_in(const internal::Engine& engine, const KeyState& state, int64_t elapsed_ns) const;
   std::shared_ptr<internal::Engine> engine_;
   std::shared_ptr<const std::vector<Taker>> takers_;  // by saved policy number * 8 + part
   bool same_hash_ = false;

@@ -329,6 +329,19 @@ void removals(Calls& all) {
   all.push_back(back);
 }
 
+void samples(Calls& all) {
+  Operation made{
+      "sampled acquire", {{"p", "5/1h burst 5"}}, [](Place& place) { acquire(place, 2); }};
+  made.takes = 2;
+  made.before = [](Place& place) { place.advance(1023 - (place.clock->load() & 1023)); };
+  made.after = [](Place& place) {
+    const auto inspector = Inspector::attach(place.name.str(), place.options);
+    for (const HotSample& sample : inspector->hot_samples(0)) EXPECT_EQ(sample.name, "k");
+    EXPECT_LE(inspector->hot_position(), 1u);
+  };
+  all.push_back(made);
+}
+
 void notes(Calls& all) {
   Operation made{"note of a change", {{"p", "5/1h burst 5"}}, [](Place& place) {
                    (void)place.limiter.record("second");
@@ -385,6 +398,7 @@ std::vector<Operation> operations() {
   overrides(all);
   bans(all);
   removals(all);
+  samples(all);
   notes(all);
   attachments(all);
   return all;

@@ -48,6 +48,9 @@ void inspect(const Inspector& inspector) {
   for (const OverrideInfo& entry : inspector.overrides()) {
     require(entry.ends_in_ns >= 0 && entry.key.size() <= entry.key_length, "an override");
   }
+  for (const HotSample& sample : inspector.hot_samples(0)) {
+    require(sample.slot < info.slots, "a sample out of bounds");
+  }
   const Occupancy count = inspector.occupancy();
   require(count.virgin + count.free + count.live + count.idle + count.tentative == info.slots,
           "occupancy is not of all slots");

@@ -5,7 +5,7 @@
 #   run_models.sh small [what...]    about two minutes of CPU time, under 3 GB
 #   run_models.sh large [what...]    at most an hour, under 8 GB
 #
-# `what` selects models (slot, cells, policy, parts, snapshot) or configurations of one
+# `what` selects models (slot, cells, policy, parts, snapshot, resize) or configurations of one
 # (cells/p_log); nothing: all of the set. Configurations whose name begins with x_ weaken the
 # protocol in one place and must fail: they show that the model can see that mistake. Those with t_
 # declare an event an error and must fail: they show that it is reached. One line each: name, flags,
@@ -336,6 +336,22 @@ snapshot_large() {
   explore safe p_four      -DN=4 -DKILLS=2
 }
 
-for model in slot cells policy parts snapshot; do "${model}_$set_name"; done
+resize_small() {
+  explore safe p_base
+  explore safe p_limit3    -DLIMIT=3 -DCALLS=2
+  explore safe x_nosecond  -DMUT=1
+  explore safe x_earlycopy -DMUT=2
+  explore safe x_nocarry   -DMUT=3
+  explore safe x_earlyend  -DMUT=4
+}
+
+resize_large() {
+  resize_small
+  explore full p_full
+  explore safe p_calls3    -DLIMIT=3 -DCALLS=3
+  explore safe p_three     -DN=4 -DLIMIT=2 -DCALLS=2
+}
+
+for model in slot cells policy parts snapshot resize; do "${model}_$set_name"; done
 echo "$passed passed, $failed failed ($((SECONDS - began)) s)"
 [[ $failed -eq 0 && $passed -gt 0 ]]

@@ -104,6 +104,9 @@ inline absl::Status exercise_inspector(const Inspector& inspector) {
   inspector.attached();
   inspector.occupancy();
   inspector.overrides();
+  for (const HotSample& sample : inspector.hot_samples(0)) {
+    if (sample.slot >= info.slots) return absl::InternalError("a sample out of bounds");
+  }
   for (const AuditEntry& entry : inspector.audit()) {
     if (entry.what.size() > Limiter::kMostAuditBytes) return absl::InternalError("a long note");
   }

@@ -145,7 +145,8 @@ inline std::string contents(const std::string& file, absl::Status& status) {
   }
   for (const OverrideState& entry : head->overrides) {
     add(entry.hash_low), add(entry.hash_high);
-    all += entry.policy + entry.use + "\n";
+    all += entry.policy + entry.use + entry.key + "\n";
+    add(entry.ban), add(entry.ends_in_ns), add(entry.key_length);
   }
   add(head->generation), add(head->rows), add(head->wall_ns), add(head->monotonic_ns);
   return all;

@@ -42,7 +42,7 @@ static_assert(offsetof(HeaderFields, stripe_count) == 152);
 static_assert(offsetof(HeaderFields, cells_per_key) == 156);
 static_assert(offsetof(HeaderFields, hash_secret) == 176);
 static_assert(offsetof(HeaderFields, pid_namespace) == 752);
-static_assert(offsetof(HeaderFields, reserved1) == 760);
+static_assert(offsetof(HeaderFields, reserved1) == 784);
 static_assert(offsetof(SegmentHeader, next_attach_id) == 1088);
 static_assert(offsetof(SegmentHeader, flags) == 1152);
 static_assert(offsetof(Section, offset) == 8 && offsetof(Section, count) == 16);
