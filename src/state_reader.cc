@@ -296,4 +296,18 @@ bool StateReader::for_each_change(const std::function<bool(const KeyState&)>& ch
   return true;
 }
 
+bool StateReader::for_each(const std::function<bool(const KeyState&)>& visit) const {
+  const std::vector<Source> sources = read_sources(*engine_);
+  Look look(*engine_, sources);
+  KeyState state;
+  for (uint64_t slot = 0; slot < engine_->table.slot_count(); ++slot) {
+    if (!look.at(slot)) continue;
+    state.slot = slot;
+    look.describe(state);
+    read_key(*engine_, slot, look.id(), state);
+    if (!visit(state)) return false;
+  }
+  return true;
+}
+
 }  // namespace brim

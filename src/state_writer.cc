@@ -245,7 +245,7 @@ absl::Status StateWriter::put_override(const OverrideState& entry, int64_t elaps
   } else {
     return absl::FailedPreconditionError(
         cat("override_foreign: an override for policy '", printable(entry.policy),
-            "' was kept under another hash key; set it again (brim override)"));
+            "' was kept under another hash key; set it again (brim override set)"));
   }
   const Engine& engine = engine_->current();
   if (same_hash_) saved.prefixes = network_prefixes_;

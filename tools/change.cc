@@ -2,34 +2,18 @@
 #include "change.h"
 
 #include <memory>
-#include <optional>
+#include <utility>
 #include <vector>
 
+#include "audit.h"
 #include "brim/policy_file.h"
 #include "cli.h"
-#include "commands.h"
 #include "output.h"
+#include "override.h"
 
 namespace brim::tools {
 
 namespace {
-
-struct Trust {
-  std::string owner;
-  std::string group;
-};
-
-absl::StatusOr<Limiter> attach(const std::string& name, const Trust& trust) {
-  const absl::StatusOr<Options> options = trusting_options(trust.owner, trust.group);
-  if (!options.ok()) return options.status();
-  return Limiter::attach(name, *options);
-}
-
-int outcome(const absl::Status& status, const std::string& done) {
-  if (!status.ok()) return report(status);
-  emit(done);
-  return finish();
-}
 
 struct ChangeArgs : Trust {
   std::string name;
@@ -39,20 +23,14 @@ struct ChangeArgs : Trust {
   bool proportional = false;
 };
 
-int run_change(const ChangeArgs& args) {
-  const absl::StatusOr<Limiter> limiter = attach(args.name, args);
-  if (!limiter.ok()) return report(limiter.status());
-  const OnChange mode = args.reset          ? OnChange::kReset
-                        : args.proportional ? OnChange::kProportional
-                                            : OnChange::kKeep;
-  if (const absl::Status status = limiter->change(args.policy, args.text, mode); !status.ok()) {
-    return report(status);
-  }
-  const absl::StatusOr<PolicyHandle> handle = limiter->policy(args.policy);
-  if (!handle.ok()) return report(handle.status());
-  emit(join("policy ", escape_text(args.policy), ": ", escape_text(policy_text(handle->policy())),
-            "\n"));
-  return finish();
+struct ApplyArgs : Trust {
+  std::string name;
+  std::string file;
+  bool reset = false;
+};
+
+OnChange mode_of(bool reset, bool proportional) {
+  return reset ? OnChange::kReset : proportional ? OnChange::kProportional : OnChange::kKeep;
 }
 
 struct FactorArgs : Trust {
@@ -83,97 +61,72 @@ absl::StatusOr<uint32_t> parse_factor(const std::string& text) {
 int run_factor(const FactorArgs& args) {
   const absl::StatusOr<uint32_t> ppm = parse_factor(args.factor);
   if (!ppm.ok()) return report(ppm.status());
-  const absl::StatusOr<Limiter> limiter = attach(args.name, args);
-  if (!limiter.ok()) return report(limiter.status());
-  return outcome(
-      limiter->set_factor(args.policy, *ppm),
-      join("policy ", escape_text(args.policy), ": factor ", *ppm, " parts per million\n"));
+  const absl::StatusOr<Changed> segment = Changed::attach(args.name, args);
+  if (!segment.ok()) return report(segment.status());
+  const std::string what =
+      join("policy ", escape_text(args.policy), ": factor ", *ppm, " parts per million");
+  const absl::Status status =
+      segment->note_if((*segment)->set_factor(args.policy, *ppm), what, args.policy);
+  if (!status.ok()) return report(status);
+  emit(what + "\n");
+  return finish();
 }
-
-struct OverrideArgs : Trust {
-  std::string name;
-  std::string policy;
-  std::optional<std::string> key;
-  std::optional<std::string> network;
-  std::optional<std::string> use;
-  bool clear = false;
-};
-
-int run_override(const OverrideArgs& args) {
-  if (args.key.has_value() == args.network.has_value()) {
-    return report(absl::InvalidArgumentError(
-        "invalid_override: give --key KEY or --network NETWORK, and not both"));
-  }
-  if (args.clear == args.use.has_value()) {
-    return report(absl::InvalidArgumentError(
-        "invalid_override: give --use POLICY|unlimited|deny, or --clear, and not both"));
-  }
-  const absl::StatusOr<Limiter> limiter = attach(args.name, args);
-  if (!limiter.ok()) return report(limiter.status());
-  const std::string& match = args.key.has_value() ? *args.key : *args.network;
-  absl::Status status;
-  if (args.clear) {
-    status = args.key.has_value() ? limiter->clear_override(args.policy, match)
-                                  : limiter->clear_network_override(args.policy, match);
-  } else {
-    status = args.key.has_value() ? limiter->set_override(args.policy, match, *args.use)
-                                  : limiter->set_network_override(args.policy, match, *args.use);
-  }
-  return outcome(status, join("policy ", escape_text(args.policy), ": ", escape_text(match),
-                              args.clear ? " follows the policy again\n"
-                                         : join(" uses ", escape_text(*args.use), "\n")));
-}
-
-struct ApplyArgs : Trust {
-  std::string name;
-  std::string file;
-  bool reset = false;
-};
 
 // Defines what is missing, changes what differs; keeps what the file does not name.
-absl::Status apply_policy(const Limiter& limiter, const NamedPolicy& policy, OnChange mode,
+absl::Status apply_policy(const Changed& segment, const NamedPolicy& policy, OnChange mode,
                           std::string& done) {
-  const absl::StatusOr<PolicyHandle> known = limiter.policy(policy.name);
+  const std::string tail = join(escape_text(policy.name), ": ", escape_text(policy.text));
+  const absl::StatusOr<PolicyHandle> known = segment->policy(policy.name);
   if (absl::IsNotFound(known.status())) {
-    const absl::Status defined = limiter.define(policy.name, policy.text).status();
-    if (defined.ok()) {
-      done += join("defined ", escape_text(policy.name), ": ", escape_text(policy.text), "\n");
-    }
+    const absl::Status defined = segment.note_if(segment->define(policy.name, policy.text).status(),
+                                                 "define policy " + tail);
+    if (defined.ok()) done += join("defined ", tail, "\n");
     return defined;
   }
   if (!known.ok()) return known.status();
   if (policy_text(known->policy()) == policy.text) return absl::OkStatus();
-  const absl::Status changed = limiter.change(policy.name, policy.text, mode);
-  if (changed.ok()) {
-    done += join("changed ", escape_text(policy.name), ": ", escape_text(policy.text), "\n");
-  }
+  const absl::Status changed = segment.note_if(
+      segment->change(policy.name, policy.text, mode),
+      join(mode == OnChange::kReset ? "change and reset policy " : "change policy ", tail));
+  if (changed.ok()) done += join("changed ", tail, "\n");
   return changed;
+}
+
+// Nothing to do, and nothing to note, where it is as the file says.
+absl::Status apply_override(const Changed& segment, const std::vector<OverrideInfo>& known,
+                            const FileOverride& one) {
+  const std::string policy = one.policy.empty() ? "*" : one.policy;
+  const OverrideInfo* const now = find_override(known, policy, one.match, one.network);
+  if (now != nullptr && !now->ban && now->use == one.use) return absl::OkStatus();
+  return segment.note_if(one.network ? segment->set_network_override(policy, one.match, one.use)
+                                     : segment->set_override(policy, one.match, one.use),
+                         override_note(policy, one.match, one.network, one.use));
 }
 
 int run_apply(const ApplyArgs& args) {
   const absl::StatusOr<PolicyFile> file = read_policy_file(args.file);
   if (!file.ok()) return report(file.status());
-  absl::StatusOr<Limiter> limiter = attach(args.name, args);
-  if (absl::IsNotFound(limiter.status())) {
+  absl::StatusOr<Changed> segment = Changed::attach(args.name, args);
+  if (absl::IsNotFound(segment.status())) {
     Options options = file->segment;
     options.policies = file->policies;
-    limiter = Limiter::open(args.name, options);
+    absl::StatusOr<Limiter> made = Limiter::open(args.name, options);
+    if (!made.ok()) return report(made.status());
+    segment = Changed(*std::move(made));
   }
-  if (!limiter.ok()) return report(limiter.status());
+  if (!segment.ok()) return report(segment.status());
   std::string done;
   for (const NamedPolicy& policy : file->policies) {
     const OnChange mode = args.reset ? OnChange::kReset : OnChange::kKeep;
-    if (const absl::Status status = apply_policy(*limiter, policy, mode, done); !status.ok()) {
+    if (const absl::Status status = apply_policy(*segment, policy, mode, done); !status.ok()) {
       emit(done);
       return report(status);
     }
   }
+  const absl::StatusOr<std::vector<OverrideInfo>> known = overrides_of(args.name, args);
+  if (!known.ok()) return report(known.status());
   for (const FileOverride& one : file->overrides) {
-    const std::string policy = one.policy.empty() ? "*" : one.policy;
-    const absl::Status status = one.network
-                                    ? limiter->set_network_override(policy, one.match, one.use)
-                                    : limiter->set_override(policy, one.match, one.use);
-    if (!status.ok()) {
+    if (const absl::Status status = apply_override(*segment, *known, one); !status.ok()) {
       emit(done);
       return report(status);
     }
@@ -183,11 +136,35 @@ int run_apply(const ApplyArgs& args) {
   return finish();
 }
 
-void add_change(Command& brim) {
+int run_change(const ChangeArgs& args, bool may_define) {
+  const absl::StatusOr<Changed> segment = Changed::attach(args.name, args);
+  if (!segment.ok()) return report(segment.status());
+  const absl::StatusOr<PolicyHandle> known = (*segment)->policy(args.policy);
+  const bool fresh = may_define && absl::IsNotFound(known.status());
+  const OnChange mode = mode_of(args.reset, args.proportional);
+  absl::Status status = fresh ? (*segment)->define(args.policy, args.text).status()
+                              : (*segment)->change(args.policy, args.text, mode);
+  if (!status.ok()) return report(with_near_policy(status, segment->limiter(), args.policy));
+  const absl::StatusOr<PolicyHandle> handle = (*segment)->policy(args.policy);
+  if (!handle.ok()) return report(handle.status());
+  const std::string tail =
+      join(escape_text(args.policy), ": ", escape_text(policy_text(handle->policy())));
+  segment->note(join(fresh                             ? "define policy "
+                     : mode == OnChange::kReset        ? "change and reset policy "
+                     : mode == OnChange::kProportional ? "change and scale policy "
+                                                       : "change policy ",
+                     tail));
+  emit(join("policy ", tail, "\n"));
+  return finish();
+}
+
+}  // namespace
+
+void describe_change(Command& command, bool may_define, const char* footer) {
   const auto args = std::make_shared<ChangeArgs>();
-  Command command = brim.add("change", "Change a policy for all attached processes at once");
   command.segment(*args);
-  command.option("POLICY", args->policy, "The policy to change").required();
+  command.option("POLICY", args->policy, may_define ? "The policy" : "The policy to change")
+      .required();
   command.option("TEXT", args->text, "Its new text, such as '200/m burst 40'").required();
   command.flag("--reset", args->reset,
                "Forget what every key has used (default: kept, in permits)");
@@ -196,16 +173,22 @@ void add_change(Command& brim) {
             "Scale what every key has used with the burst or limit")
       .excludes("--reset");
   command.trust(*args);
-  command.footer(
-      "Examples:\n"
-      "  brim change api per_ip '200/m burst 40'\n"
-      "  brim change api per_ip 'sliding-counter 200/m' --reset");
-  command.action([args] { return run_change(*args); });
+  command.footer(footer);
+  command.action([args, may_define] { return run_change(*args, may_define); });
 }
 
-void add_factor(Command& brim) {
+void describe_apply(Command& command, const char* footer) {
+  const auto args = std::make_shared<ApplyArgs>();
+  command.segment(*args);
+  command.option("FILE", args->file, "TOML file, as `brim check` reads it").required();
+  command.flag("--reset", args->reset, "Forget what the keys of changed policies have used");
+  command.trust(*args);
+  command.footer(footer);
+  command.action([args] { return run_apply(*args); });
+}
+
+void describe_factor(Command& command) {
   const auto args = std::make_shared<FactorArgs>();
-  Command command = brim.add("factor", "Scale a policy's rates from 0 (stopped) to 1 (as written)");
   command.segment(*args);
   command.option("POLICY", args->policy, "The policy to scale").required();
   command.option("FACTOR", args->factor, "0 to 1, as 0.25, or 25%").required();
@@ -214,44 +197,17 @@ void add_factor(Command& brim) {
   command.action([args] { return run_factor(*args); });
 }
 
-void add_override(Command& brim) {
-  const auto args = std::make_shared<OverrideArgs>();
-  Command command =
-      brim.add("override", "Let a key or a network follow another policy, or none, or be refused");
-  command.segment(*args);
-  command.option("POLICY", args->policy, "Whose requests; '*' for every policy's").required();
-  command.option("--key", args->key, "The key");
-  command.option("--network", args->network, "Keys that are addresses in it: 10.0.0.0/8");
-  command.option("--use", args->use, "A policy of the segment, unlimited, or deny");
-  command.flag("--clear", args->clear, "Remove the override");
-  command.trust(*args);
-  command.footer(
-      "Examples:\n"
-      "  brim override api per_ip --network 10.0.0.0/8 --use unlimited\n"
-      "  brim override api '*' --key mallory --use deny\n"
-      "  brim override api '*' --key mallory --clear");
-  command.action([args] { return run_override(*args); });
-}
-
-void add_apply(Command& brim) {
-  const auto args = std::make_shared<ApplyArgs>();
-  Command command = brim.add(
-      "apply", "Bring the policies and overrides of a file into a segment; made if missing");
-  command.segment(*args);
-  command.option("FILE", args->file, "TOML file, as `brim check` reads it").required();
-  command.flag("--reset", args->reset, "Forget what the keys of changed policies have used");
-  command.trust(*args);
-  command.footer("Examples:\n  brim check limits.toml && brim apply api limits.toml");
-  command.action([args] { return run_apply(*args); });
-}
-
-}  // namespace
-
 void add_change_commands(Command& brim) {
-  add_change(brim);
-  add_factor(brim);
-  add_override(brim);
-  add_apply(brim);
+  Command change = brim.add("change", "Change a policy for all attached processes at once");
+  describe_change(change, false,
+                  "Examples:\n"
+                  "  brim change api per_ip '200/m burst 40'\n"
+                  "  brim change api per_ip 'sliding-counter 200/m' --reset");
+  Command factor = brim.add("factor", "Scale a policy's rates from 0 (stopped) to 1 (as written)");
+  describe_factor(factor);
+  Command apply = brim.add(
+      "apply", "Bring the policies and overrides of a file into a segment; made if missing");
+  describe_apply(apply, "Examples:\n  brim check limits.toml && brim apply api limits.toml");
 }
 
 }  // namespace brim::tools

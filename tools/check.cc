@@ -2,10 +2,12 @@
 #include "check.h"
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "brim/policy_file.h"
 #include "brim/policy_report.h"
+#include "cli.h"
 #include "output.h"
 
 namespace brim::tools {
@@ -195,6 +197,17 @@ int run_check(const CheckArgs& args) {
   const int printed = args.format == "json" ? print_json(check, args.file) : print_text(check);
   if (printed != kExitOk) return printed;
   return args.strict && check.warnings != 0 ? kExitFailure : kExitOk;
+}
+
+void describe_check(Command& command) {
+  const auto args = std::make_shared<CheckArgs>();
+  command.option("FILE", args->file, "TOML file with [policies]").required();
+  command.option("--format", args->format, "text or json (default text)");
+  command.flag("--strict", args->strict, "Exit status 1 if there are warnings");
+  command.footer(
+      "Examples:\n  brim check limits.toml\n  brim check --strict limits.toml && deploy\n"
+      "  brim check limits.toml --format json | jq .policies[].findings");
+  command.action([args] { return run_check(*args); });
 }
 
 }  // namespace brim::tools

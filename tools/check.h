@@ -17,6 +17,9 @@ struct CheckArgs {
 // wrong.
 int run_check(const CheckArgs& args);
 
+class Command;
+void describe_check(Command& command);
+
 }  // namespace brim::tools
 
 #endif  // BRIM_TOOLS_CHECK_H_

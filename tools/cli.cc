@@ -36,20 +36,6 @@ size_t edit_distance(const std::string& a, const std::string& b) {
   return d[a.size()][b.size()];
 }
 
-// ", did you mean 'dump'?", or nothing if no word is near.
-std::string suggestion(const std::string& word, const std::vector<std::string>& known) {
-  std::string best;
-  size_t least = std::max<size_t>(1, std::min<size_t>(word.size(), 40) / 3) + 1;
-  for (const std::string& candidate : known) {
-    const size_t distance = edit_distance(word.substr(0, 40), candidate);
-    if (distance < least) {
-      least = distance;
-      best = candidate;
-    }
-  }
-  return best.empty() ? "" : join(", did you mean '", best, "'?");
-}
-
 // CLI11 only says that some argument was not expected.
 std::string unexpected_arguments(const CLI::App& command) {
   std::vector<std::string> known;
@@ -60,7 +46,7 @@ std::string unexpected_arguments(const CLI::App& command) {
   const std::string first = extras.empty() ? "" : extras.front();
   const bool is_option = first.size() > 1 && first.front() == '-';
   return join(is_option ? "unknown option '" : "unexpected argument '", first, "'",
-              is_option ? suggestion(first.substr(0, first.find('=')), known) : "");
+              is_option ? did_you_mean(first.substr(0, first.find('=')), known) : "");
 }
 
 int usage_error(const CLI::App& app, const CLI::ParseError& error) {
@@ -98,7 +84,7 @@ bool wrong_command(const CLI::App& app, const std::vector<std::string>& argument
       return true;
     }
     if (std::find(known.begin(), known.end(), word) == known.end()) {
-      const std::string near = suggestion(word, known);
+      const std::string near = did_you_mean(word, known);
       complain(join("unknown command '", word.substr(0, 80), "'",
                     near.empty() ? join("; see ", path, " --help") : near));
       return true;
@@ -134,6 +120,19 @@ CommandWords words_of(const CLI::App& app) {
 }
 
 }  // namespace
+
+std::string did_you_mean(const std::string& word, const std::vector<std::string>& known) {
+  std::string best;
+  size_t least = std::max<size_t>(1, std::min<size_t>(word.size(), 40) / 3) + 1;
+  for (const std::string& candidate : known) {
+    const size_t distance = edit_distance(word.substr(0, 40), candidate);
+    if (distance < least) {
+      least = distance;
+      best = candidate;
+    }
+  }
+  return best.empty() ? "" : join(", did you mean '", best, "'?");
+}
 
 CommandWords command_words() { return words_of(*commands); }
 

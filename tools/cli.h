@@ -69,6 +69,9 @@ class Command {
   CLI::Option* last_ = nullptr;
 };
 
+// ", did you mean 'dump'?", or nothing if none of the words is near.
+std::string did_you_mean(const std::string& word, const std::vector<std::string>& known);
+
 // The commands and what they take, for completion.
 struct OptionWords {
   std::string name;  // "--format", or "NAME" for a word that follows the command

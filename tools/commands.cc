@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "audit.h"
 #include "brim/inspect.h"
 #include "brim/policy.h"
 #include "output.h"
@@ -269,6 +270,25 @@ absl::StatusOr<std::string> read_key(const std::string& path) {
   return key;
 }
 
+// Defines the policies that are missing there, and notes them.
+absl::StatusOr<Limiter> open_existing(const std::string& name, const Options& options) {
+  Options as_it_is = options;
+  as_it_is.policies.clear();
+  const absl::StatusOr<Limiter> before = Limiter::open(name, as_it_is);
+  if (!before.ok()) return before.status();
+  const std::vector<std::string> known = before->policy_names();
+  absl::StatusOr<Limiter> limiter = Limiter::open(name, options);
+  if (!limiter.ok()) return limiter.status();
+  const Changed segment(*limiter);
+  for (const NamedPolicy& policy : options.policies) {
+    if (std::find(known.begin(), known.end(), policy.name) == known.end()) {
+      segment.note(
+          join("define policy ", escape_text(policy.name), ": ", escape_text(policy.text)));
+    }
+  }
+  return limiter;
+}
+
 int run_create(const CreateArgs& args) {
   const absl::StatusOr<Options> options = create_options(args);
   if (!options.ok()) return report(options.status());
@@ -283,7 +303,7 @@ int run_create(const CreateArgs& args) {
                            : create_restored(args.name, *options, args.restore, &restored);
   if (limiter.ok() && !args.restore.empty()) emit(restore_text(restored));
   const bool existed = args.if_missing && absl::IsAlreadyExists(limiter.status());
-  if (existed) limiter = Limiter::open(args.name, *options);
+  if (existed) limiter = open_existing(args.name, *options);
   if (!limiter.ok()) return report(limiter.status());
   return print_created(args.name, *options, existed);
 }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "audit.h"
 #include "brim/inspect.h"
 #include "cli.h"
 #include "commands.h"
@@ -14,13 +15,11 @@ namespace brim::tools {
 
 namespace {
 
-struct KeyArgs {
+struct KeyArgs : Trust {
   std::string name;
   std::optional<std::string> key;
   std::optional<std::string> key_file;
   std::optional<std::string> policy;
-  std::string owner;
-  std::string group;
   std::string format = "table";
   std::string remaining;
   bool all = false;
@@ -41,7 +40,7 @@ absl::StatusOr<std::vector<PolicyHandle>> policies_of(const Limiter& limiter,
   for (const std::string& each :
        name.has_value() ? std::vector<std::string>{*name} : limiter.policy_names()) {
     const absl::StatusOr<PolicyHandle> handle = limiter.policy(each);
-    if (!handle.ok()) return handle.status();
+    if (!handle.ok()) return with_near_policy(handle.status(), limiter, each);
     handles.push_back(*handle);
   }
   return handles;
@@ -49,6 +48,7 @@ absl::StatusOr<std::vector<PolicyHandle>> policies_of(const Limiter& limiter,
 
 // The key, and the policies it is asked of.
 struct Asked {
+  Changed segment;
   std::string key;
   std::vector<PolicyHandle> policies;
 };
@@ -63,7 +63,7 @@ absl::StatusOr<Asked> asked_of(const KeyArgs& args, bool read_only) {
   if (!limiter.ok()) return limiter.status();
   absl::StatusOr<std::vector<PolicyHandle>> policies = policies_of(*limiter, args.policy);
   if (!policies.ok()) return policies.status();
-  return Asked{*std::move(key), *std::move(policies)};
+  return Asked{Changed(*limiter), *std::move(key), *std::move(policies)};
 }
 
 // What each policy answers for the key now, without taking anything.
@@ -103,7 +103,8 @@ int run_get(const KeyArgs& args) {
 }
 
 // Keys whose whole text is known, one by one: for policies whose state is not all in the word.
-int reset_each(const KeyArgs& args, const PolicyHandle& handle, const Options& options) {
+int reset_each(const KeyArgs& args, const Changed& segment, const PolicyHandle& handle,
+               const Options& options) {
   const absl::StatusOr<Inspector> inspector = Inspector::attach(args.name, options);
   if (!inspector.ok()) return report(inspector.status());
   uint64_t done = 0;
@@ -115,6 +116,7 @@ int reset_each(const KeyArgs& args, const PolicyHandle& handle, const Options& o
     unknown += whole ? 0 : 1;
     return true;
   });
+  segment.note(join("reset ", done, " keys of policy ", escape_text(handle.name())));
   emit(join("policy ", escape_text(handle.name()), ": ", done, " keys reset\n"));
   if (unknown != 0) {
     complain(join("reset_partial: ", unknown, " keys of policy ", escape_text(handle.name()),
@@ -130,12 +132,18 @@ int reset_all(const KeyArgs& args) {
   }
   const absl::StatusOr<Options> options = trusting_options(args.owner, args.group);
   if (!options.ok()) return report(options.status());
-  const absl::StatusOr<Limiter> limiter = Limiter::attach(args.name, *options);
-  if (!limiter.ok()) return report(limiter.status());
-  const absl::StatusOr<PolicyHandle> handle = limiter->policy(*args.policy);
-  if (!handle.ok()) return report(handle.status());
-  const absl::Status status = limiter->reset_policy(*args.policy);
-  if (status_name(status) == "policy_change_unfit") return reset_each(args, *handle, *options);
+  const absl::StatusOr<Changed> segment = Changed::attach(args.name, args);
+  if (!segment.ok()) return report(segment.status());
+  const absl::StatusOr<PolicyHandle> handle = (*segment)->policy(*args.policy);
+  if (!handle.ok()) {
+    return report(with_near_policy(handle.status(), segment->limiter(), *args.policy));
+  }
+  const absl::Status status =
+      segment->note_if((*segment)->reset_policy(*args.policy),
+                       join("reset all keys of policy ", escape_text(*args.policy)));
+  if (status_name(status) == "policy_change_unfit") {
+    return reset_each(args, *segment, *handle, *options);
+  }
   if (!status.ok()) return report(status);
   emit(join("policy ", escape_text(*args.policy), ": all keys reset\n"));
   return finish();
@@ -147,6 +155,10 @@ int run_reset(const KeyArgs& args) {
   if (!asked.ok()) return report(asked.status());
   for (const PolicyHandle& handle : asked->policies) {
     const bool owed = handle.reset(asked->key);
+    if (owed) {
+      asked->segment.note(
+          join("reset key ", noted_key(asked->key), " policy ", escape_text(handle.name())));
+    }
     emit(join("policy ", escape_text(handle.name()), ": ", owed ? "reset" : "owed nothing", "\n"));
   }
   return finish();
@@ -169,6 +181,10 @@ int run_set(const KeyArgs& args) {
   if (target < now) handle.commit(asked->key, 0, now - target);
   if (target > now) handle.refund(asked->key, target - now);
   const uint32_t after = handle.peek(asked->key, 0).remaining;
+  if (target != now) {
+    asked->segment.note(join("set key ", noted_key(asked->key), " policy ",
+                             escape_text(handle.name()), " remaining ", after, ", was ", now));
+  }
   emit(join("policy ", escape_text(handle.name()), ": remaining ", after, ", was ", now, "\n"));
   // More than that may have come back meanwhile; less is what the policy can not give.
   if (after >= target) return finish();

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "audit.h"
 #include "change.h"
 #include "check.h"
 #include "cli.h"
@@ -14,12 +15,16 @@
 #include "completion.h"
 #include "doctor.h"
 #include "dump.h"
+#include "export.h"
 #include "keys.h"
 #include "metrics.h"
 #include "output.h"
+#include "override.h"
+#include "policy.h"
 #include "replay.h"
 #include "snapshot.h"
 #include "stats.h"
+#include "top.h"
 #include "verify.h"
 #include "watch.h"
 
@@ -138,16 +143,9 @@ void add_try(Command& brim) {
 }
 
 void add_check(Command& brim) {
-  const auto args = std::make_shared<CheckArgs>();
   Command command = brim.add(
       "check", "Read a file of policies: worst cases, memory and traps of each; needs no segment");
-  command.option("FILE", args->file, "TOML file with [policies]").required();
-  command.option("--format", args->format, "text or json (default text)");
-  command.flag("--strict", args->strict, "Exit status 1 if there are warnings");
-  command.footer(
-      "Examples:\n  brim check limits.toml\n  brim check --strict limits.toml && deploy\n"
-      "  brim check limits.toml --format json | jq .policies[].findings");
-  command.action([args] { return run_check(*args); });
+  describe_check(command);
 }
 
 void add_unlink(Command& brim) {
@@ -181,6 +179,7 @@ void describe(Command& brim) {
   add_list(brim);
   add_info(brim);
   add_stats_command(brim);
+  add_top_command(brim);
   add_dump(brim);
   add_watch_command(brim);
   add_metrics_command(brim);
@@ -191,6 +190,11 @@ void describe(Command& brim) {
   add_verify_command(brim);
   add_check(brim);
   add_change_commands(brim);
+  add_policy_commands(brim);
+  add_override_commands(brim);
+  add_log_command(brim);
+  add_export_command(brim);
+  add_import_command(brim);
   add_snapshot_commands(brim);
   add_doctor_command(brim);
   add_completion_command(brim);

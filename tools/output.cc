@@ -280,10 +280,11 @@ std::string_view status_name(const absl::Status& status) {
 
 int exit_code_for(const absl::Status& status) {
   // Names whose canonical code says less than they do.
-  constexpr std::array<std::pair<std::string_view, ExitCode>, 7> kByName = {{
+  constexpr std::array<std::pair<std::string_view, ExitCode>, 8> kByName = {{
       {"segment_not_found", kExitNoSegment},
       {"policy_not_found", kExitUsage},
       {"override_not_found", kExitUsage},
+      {"ban_not_found", kExitUsage},
       {"policy_mismatch", kExitIncompatible},
       {"read_only_file_system", kExitFailure},
       {"no_policy", kExitFailure},

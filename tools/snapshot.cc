@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 
+#include "audit.h"
 #include "cli.h"
 #include "commands.h"
 
@@ -16,11 +17,6 @@ namespace brim::tools {
 namespace {
 
 constexpr char kFileHelp[] = "The snapshot's file, an SQLite database";
-
-std::string iso_time(int64_t wall_ns) {
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::FromUnixNanos(wall_ns),
-                          absl::UTCTimeZone());
-}
 
 // The sum, or the nearest there is: a file may hold any numbers.
 int64_t plus(int64_t a, int64_t b) {
@@ -175,20 +171,17 @@ int run_snapshot(const AgentArgs& args) {
   return finish();
 }
 
-struct RestoreArgs {
+struct RestoreArgs : Trust {
   std::string name;
   std::string file;
-  std::string owner;
-  std::string group;
 };
 
 int run_restore(const RestoreArgs& args) {
-  const absl::StatusOr<Options> options = trusting_options(args.owner, args.group);
-  if (!options.ok()) return report(options.status());
-  const absl::StatusOr<Limiter> limiter = Limiter::attach(args.name, *options);
-  if (!limiter.ok()) return report(limiter.status());
-  const absl::StatusOr<RestoreReport> done = restore(*limiter, args.file);
+  const absl::StatusOr<Changed> segment = Changed::attach(args.name, args);
+  if (!segment.ok()) return report(segment.status());
+  const absl::StatusOr<RestoreReport> done = restore(segment->limiter(), args.file);
   if (!done.ok()) return report(done.status());
+  segment->note(join("restore ", done->merged, " keys of snapshot ", done->generation));
   emit(restore_text(*done));
   if (done->clock_behind) {
     complain("the wall clock is before the snapshot: no time is counted as passed");
@@ -197,6 +190,11 @@ int run_restore(const RestoreArgs& args) {
 }
 
 }  // namespace
+
+std::string iso_time(int64_t wall_ns) {
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::FromUnixNanos(wall_ns),
+                          absl::UTCTimeZone());
+}
 
 std::string restore_text(const RestoreReport& report) {
   std::string text = join("restored ", report.merged, " keys of snapshot ", report.generation, ", ",

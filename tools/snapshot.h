@@ -30,6 +30,8 @@ int run_agent(const AgentArgs& args);
 // A duration as people write it, "10s" or "1m30s", from `least` on.
 absl::StatusOr<int64_t> parse_duration(const std::string& option, const std::string& text,
                                        int64_t least);
+// A time since 1970 in UTC, to the millisecond.
+std::string iso_time(int64_t wall_ns);
 std::string restore_text(const RestoreReport& report);
 absl::StatusOr<SnapshotOptions> snapshot_options(const AgentArgs& args);
 

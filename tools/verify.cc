@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 
+#include "audit.h"
 #include "brim/verify.h"
 #include "cli.h"
 #include "commands.h"
@@ -166,6 +167,11 @@ int run_verify(const VerifyArgs& args) {
   if (!done.ok()) return report(done.status());
   begin();
   printer.end(*done);
+  if (done->repaired != 0) {
+    const absl::StatusOr<Changed> segment = Changed::attach(args.name, {args.owner, args.group});
+    if (!segment.ok()) return report(segment.status());
+    segment->note(join("verify repaired ", done->repaired, " findings"));
+  }
   const bool bad = done->errors_remaining != 0 || (args.strict && done->warnings_remaining != 0);
   return finish(bad ? kExitFailure : kExitOk);
 }

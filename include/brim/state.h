@@ -125,7 +125,9 @@ class StateReader {
   // slot. A change is missed with a chance of 2^-64 a change. Stops when a callback returns false.
   bool for_each_change(const std::function<bool(const KeyState&)>& changed,
                        const std::function<bool(uint64_t slot)>& gone);
-  // The next call gives all again.
+  // All states, in order of their slots; remembers nothing. Stops when the callback returns false.
+  bool for_each(const std::function<bool(const KeyState&)>& visit) const;
+  // The next call of for_each_change gives all again.
   void forget_seen() { seen_.clear(); }
 
  private:

@@ -5,9 +5,14 @@
 // Input: the damage; its length chooses the format.
 #include <nlohmann/json.hpp>
 
+#include "audit.h"
+#include "cli.h"
 #include "commands.h"
 #include "dump.h"
+#include "export.h"
 #include "output.h"
+#include "override.h"
+#include "policy.h"
 #include "tests/fuzz/segment_file.h"
 #include "verify.h"
 
@@ -58,10 +63,34 @@ int list(const std::string& format) {
   return file->alone() ? tools::run_list({.format = format}) : 0;
 }
 
+int run(std::vector<std::string> words) {
+  words.insert(words.begin(), "brim");
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  return tools::run_command_line(static_cast<int>(argv.size()), argv.data(),
+                                 [](tools::Command& brim) {
+                                   tools::add_log_command(brim);
+                                   tools::add_policy_commands(brim);
+                                   tools::add_override_commands(brim);
+                                   tools::add_export_command(brim);
+                                 });
+}
+
+int log(const std::string& format) { return run({"log", file->path(), "--format", format}); }
+int policies(const std::string& format) {
+  return run({"policy", "list", file->path(), "--format", format});
+}
+int policy(const std::string& format) {
+  return run({"policy", "show", file->path(), "several", "--format", format});
+}
+int overrides(const std::string& format) {
+  return run({"override", "list", file->path(), "--format", format});
+}
+
 // Each takes the format, prints, and returns the exit code. A new command that reads a segment
 // belongs here.
-constexpr int (*kCommands[])(const std::string& format) = {info, dump,   dump_one_policy,
-                                                           peek, verify, list};
+constexpr int (*kCommands[])(const std::string& format) = {
+    info, dump, dump_one_policy, peek, verify, list, log, policies, policy, overrides};
 
 void require_clean(const std::string& format, const std::string& out, const std::string& error) {
   require(printable_ascii(out, format == "csv" ? "\r\n" : "\n"), "a byte that is no text", out);

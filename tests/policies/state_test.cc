@@ -199,6 +199,14 @@ TEST_F(StateTest, ChangesOnly) {
   };
   scan();
   EXPECT_EQ(changed, 101u);
+  // Whoever remembers nothing gets all of them each time.
+  for (int round = 0; round < 2; ++round) {
+    size_t all = 0;
+    EXPECT_TRUE(reader->for_each([&](const KeyState&) { return ++all != 0; }));
+    EXPECT_EQ(all, 101u);
+    EXPECT_FALSE(reader->for_each([&](const KeyState&) { return ++all != 110; }));
+    EXPECT_EQ(all, 110u);
+  }
   scan();
   EXPECT_EQ(changed, 0u);
   policy("p").try_acquire("7");

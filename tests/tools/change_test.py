@@ -43,22 +43,21 @@ class ChangeTest(BrimTest):
 
     def test_override_by_key_and_network(self):
         name = self.create('--policy', 'vip=5/h', policy='p=1/h')
-        self.good('override', name, 'p', '--key', 'alice', '--use', 'vip')
-        self.good('override', name, 'p', '--network', '10.0.0.0/8', '--use', 'unlimited')
-        self.good('override', name, '*', '--key', 'mallory', '--use', 'deny')
+        self.good('override', 'set', name, 'p', 'alice', '--use', 'vip')
+        self.good('override', 'set', name, 'p', '--network', '10.0.0.0/8', '--use', 'unlimited')
+        self.good('override', 'set', name, '*', 'mallory', '--use', 'deny')
         self.assertEqual(self.remaining(name, 'alice'), 5)
         self.assertEqual(self.remaining(name, 'bob'), 1)
         for _ in range(5):
             self.good('try', name, '10.1.2.3', '--policy', 'p')
         self.assertEqual(brim('try', name, 'mallory', '--policy', 'vip').code, REFUSED)
-        self.good('override', name, '*', '--key', 'mallory', '--clear')
+        self.good('override', 'rm', name, '*', 'mallory')
         self.good('try', name, 'mallory', '--policy', 'vip')
-        self.bad(USAGE, 'override_not_found', 'override', name, '*', '--key', 'mallory',
-                 '--clear')
-        self.bad(USAGE, 'invalid_override', 'override', name, 'p', '--use', 'deny')
-        self.bad(USAGE, 'invalid_override', 'override', name, 'p', '--key', 'a')
-        self.bad(USAGE, '10.0.0.0/8', 'override', name, 'p', '--network', '10.0.0.1/8', '--use',
-                 'deny')
+        self.bad(USAGE, 'override_not_found', 'override', 'rm', name, '*', 'mallory')
+        self.bad(USAGE, 'key_needed', 'override', 'set', name, 'p', '--use', 'deny')
+        self.bad(USAGE, '--use', 'override', 'set', name, 'p', 'a')
+        self.bad(USAGE, '10.0.0.0/8', 'override', 'set', name, 'p', '--network', '10.0.0.1/8',
+                 '--use', 'deny')
 
     def test_apply_makes_changes_and_keeps(self):
         name = self.name()

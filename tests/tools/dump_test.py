@@ -127,8 +127,10 @@ class Patterns(Dump):
         pieces = [b'a', b'b', b'c', b'\xff', b'\n', b'*', b'*', b'?', b'[ab]', b'[!a-b]',
                   b'[\xf0-\xff]', b'[*]', b'[]a]', b'[']
         matched = 0
-        for _ in range(25):
-            pattern = b''.join(generator.choices(pieces, k=generator.randrange(6)))
+        patterns = [b'[!a-b]*', b'*[]a]', b'*[\xf0-\xff]?', b'[*]*', b'*[', b'a*[!ab]*c', b'']
+        patterns += [b''.join(generator.choices(pieces, k=generator.randrange(6)))
+                     for _ in range(13)]
+        for pattern in patterns:
             expected = sorted(key for key in keys if fnmatch.fnmatchcase(key, pattern))
             found = sorted(self.bytes_of(name, '--match', pattern))
             self.assertEqual(found, expected, pattern)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Helper of the tests of the brim command: traffic on a segment until standard input ends, or two
 // minutes are over. Takes a permit for "KEY" with KEY from load0 to load<KEYS - 1>, in turn, and
-// two thirds of all for the key "hot"; attaches again when the segment is replaced. Prints a line
+// two thirds of all for HOT; attaches again when the segment is replaced. Prints a line
 // once it runs, and at the end how many calls were admitted and refused by the last segment.
-//   load_segment NAME POLICY KEYS
+//   load_segment NAME POLICY KEYS HOT
 #include <poll.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,7 +27,7 @@ bool wanted(time_t end) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) return 2;
+  if (argc != 5) return 2;
   std::vector<std::string> keys;
   for (int i = 0; i < std::atoi(argv[3]); ++i) keys.push_back("load" + std::to_string(i));
   const time_t end = time(nullptr) + 120;
@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
     admitted = refused = 0;
     for (uint64_t i = 0; more; ++i) {
       const bool hot = i % 3 != 0 || keys.empty();
-      const bool passed = policy->try_acquire(hot ? "hot" : keys[i / 3 % keys.size()]).allowed();
+      const bool passed = policy->try_acquire(hot ? argv[4] : keys[i / 3 % keys.size()]).allowed();
       ++(passed ? admitted : refused);
       if (i % 4096 != 0) continue;
       if (!told) std::printf("runs\n");

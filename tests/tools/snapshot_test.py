@@ -61,7 +61,7 @@ class SnapshotTest(BrimTest):
         for _ in range(4):
             self.good('try', name, 'l', '--policy', 'log')
         self.good('try', name, 't', '--policy', 'two', '--cost', '3')
-        self.good('override', name, 'p', '--key', 'vip', '--use', 'unlimited')
+        self.good('override', 'set', name, 'p', 'vip', '--use', 'unlimited')
         self.good('factor', name, 'two', '0.5')
         self.take(name)
         self.assertEqual(stat.S_IMODE(os.stat(self.file).st_mode), 0o600)

@@ -18,8 +18,13 @@ class Result:
         self.code = done.returncode
         self.out = done.stdout or b''
         self.err = done.stderr
+        # What was changed is told there, too.
+        lines = done.stderr.splitlines(True)
+        self.audit = [line[13:-1].decode('ascii', 'backslashreplace') for line in lines
+                      if line.startswith(b'brim: audit: ')]
+        self.complaint = b''.join(line for line in lines if not line.startswith(b'brim: audit: '))
         self.text = self.out.decode('ascii', 'backslashreplace')
-        self.message = done.stderr.decode('ascii', 'backslashreplace')
+        self.message = self.complaint.decode('ascii', 'backslashreplace')
 
 
 def brim(*args, stdin=b'', **more):
@@ -62,7 +67,7 @@ class BrimTest(unittest.TestCase):
     def good(self, *args, **more):
         result = brim(*args, **more)
         self.assertEqual(result.code, OK, (args, result.message))
-        self.assertEqual(result.err, b'', args)
+        self.assertEqual(result.complaint, b'', args)
         return result
 
     def bad(self, code, words, *args, **more):
@@ -98,9 +103,9 @@ class BrimTest(unittest.TestCase):
         holder.stdout.readline()
         return holder
 
-    def load(self, name, policy='p', keys=50):
+    def load(self, name, policy='p', keys=50, hot=b'hot'):
         """A process that sends traffic; close its stdin to end it and read what it counted."""
-        sender = subprocess.Popen([LOAD, name, policy, str(keys)], stdin=subprocess.PIPE,
+        sender = subprocess.Popen([LOAD, name, policy, str(keys), hot], stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE)
         self.addCleanup(sender.stdout.close)
         self.addCleanup(sender.wait)
