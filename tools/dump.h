@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "brim/inspect.h"
+
 namespace brim::tools {
 
 struct InfoArgs {
@@ -16,6 +18,10 @@ struct InfoArgs {
 };
 // Sizes, options, occupancy, policies with counters, probe lengths, attached processes.
 int run_info(const InfoArgs& args);
+// All of it as JSON, or a part in the same form.
+std::string info_json(const std::string& name, const Inspector& inspector);
+std::string policies_json(const std::string& name, const Inspector& inspector);
+std::string attached_json(const std::string& name, const Inspector& inspector);
 
 struct DumpArgs {
   std::string name;

@@ -133,31 +133,22 @@ void json_policies(JsonWriter& json, const std::vector<PolicyInfo>& policies) {
   json.line().end(']');
 }
 
-std::string info_json(const std::string& name, const Inspector& inspector) {
-  JsonWriter json;
-  json.begin('{').field("version", 1).field("segment", name);
-  for (const Fact& fact : facts_of(inspector.info())) {
-    json.line().name(fact.name);
-    fact.quoted ? json.value(fact.raw) : json.literal(fact.raw);
-  }
-  json.line().name("occupancy").begin('{');
-  for (const auto& [state, count] : numbers_of(inspector.occupancy())) json.field(state, count);
-  json.end('}');
-  json_policies(json, inspector.policies());
-  json.line().name("counters").begin('[');
-  for (const Counter& counter : inspector.counters()) {
-    json.line().begin('{').field("name", counter.name).field("value", counter.value);
-    json.field("description", counter.description).end('}');
-  }
-  json.line().end(']').line().name("attached").begin('[');
-  for (const AttachedInfo& process : inspector.attached()) {
+void json_attached(JsonWriter& json, const std::vector<AttachedInfo>& attached) {
+  json.line().name("attached").begin('[');
+  for (const AttachedInfo& process : attached) {
     json.line().begin('{').field("pid", process.pid);
     json.field("attached_for_ns", process.attached_for_ns);
     json.field("same_namespace", process.same_namespace).name("alive");
     process.same_namespace ? json.value(process.alive) : json.null();
     json.end('}');
   }
-  return json.line().end(']').line().end('}').take() + "\n";
+  json.line().end(']');
+}
+
+JsonWriter json_of(const std::string& name) {
+  JsonWriter json;
+  json.begin('{').field("version", 1).field("segment", name);
+  return json;
 }
 
 // Four columns for everything: what it belongs to, whose it is, its name, its value.
@@ -225,6 +216,38 @@ std::string info_table(const Inspector& inspector) {
 }
 
 }  // namespace
+
+std::string info_json(const std::string& name, const Inspector& inspector) {
+  JsonWriter json = json_of(name);
+  for (const Fact& fact : facts_of(inspector.info())) {
+    json.line().name(fact.name);
+    fact.quoted ? json.value(fact.raw) : json.literal(fact.raw);
+  }
+  json.line().name("occupancy").begin('{');
+  for (const auto& [state, count] : numbers_of(inspector.occupancy())) json.field(state, count);
+  json.end('}');
+  json_policies(json, inspector.policies());
+  json.line().name("counters").begin('[');
+  for (const Counter& counter : inspector.counters()) {
+    json.line().begin('{').field("name", counter.name).field("value", counter.value);
+    json.field("description", counter.description).end('}');
+  }
+  json.line().end(']');
+  json_attached(json, inspector.attached());
+  return json.line().end('}').take() + "\n";
+}
+
+std::string policies_json(const std::string& name, const Inspector& inspector) {
+  JsonWriter json = json_of(name);
+  json_policies(json, inspector.policies());
+  return json.line().end('}').take() + "\n";
+}
+
+std::string attached_json(const std::string& name, const Inspector& inspector) {
+  JsonWriter json = json_of(name);
+  json_attached(json, inspector.attached());
+  return json.line().end('}').take() + "\n";
+}
 
 int run_info(const InfoArgs& args) {
   const absl::StatusOr<Format> format = parse_format(args.format);

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The `brim` command: all there is, and the options of those in commands.cc, info.cc, dump.cc and
 // check.cc.
-#include <signal.h>
-#include <unistd.h>
-
 #include <memory>
 #include <string>
 
@@ -22,6 +19,7 @@
 #include "override.h"
 #include "policy.h"
 #include "replay.h"
+#include "serve.h"
 #include "snapshot.h"
 #include "stats.h"
 #include "top.h"
@@ -157,23 +155,6 @@ void add_unlink(Command& brim) {
   command.action([args] { return run_unlink(*args); });
 }
 
-// A mapped file that somebody cuts raises SIGBUS at the next read beyond its end. Nothing can be
-// trusted then, so the guard says why and ends; it does not jump back over live objects.
-void on_bus_error(int) {
-  constexpr char kMessage[] =
-      "brim: segment_truncated: the segment was cut while it was read; recreate it (brim create "
-      "--recreate)\n";
-  const ssize_t ignored = write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
-  static_cast<void>(ignored);
-  _exit(kExitNoSegment);
-}
-
-void guard_against_truncation() {
-  struct sigaction action {};
-  action.sa_handler = on_bus_error;
-  sigaction(SIGBUS, &action, nullptr);
-}
-
 void describe(Command& brim) {
   add_create(brim);
   add_list(brim);
@@ -183,6 +164,7 @@ void describe(Command& brim) {
   add_dump(brim);
   add_watch_command(brim);
   add_metrics_command(brim);
+  add_serve_command(brim, start_server);
   add_key_commands(brim);
   add_try(brim);
   add_unlink(brim);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -59,22 +60,15 @@ std::string seconds(int64_t ns) {
   return join(ns / 1000000000, ".", digits.substr(1));
 }
 
-// What one segment tells, read once, so that its samples belong together.
-struct Reading {
-  std::string name;
-  SegmentInfo info;
-  std::vector<PolicyInfo> policies;
-  std::vector<Counter> counters;
-  Occupancy occupancy;
-  uint64_t attached = 0;
-};
+using Readings = std::vector<Reading>;
+
+constexpr char kProbe[] = "probe_";  // counters of a histogram: probe_0, probe_1, probe_2, probe_4
 
 bool is_verdict(const std::string& counter) {
   return counter == "allowed" || counter == "denied" || counter == "unavailable";
 }
 
-void write_up(std::string& out, const std::vector<std::string>& names,
-              const std::vector<Reading>& segments) {
+void write_up(std::string& out, const std::vector<std::string>& names, const Readings& segments) {
   Metric up(out, "brim_up", "gauge", "1 if the segment could be read.");
   for (const std::string& name : names) {
     const bool read = std::any_of(segments.begin(), segments.end(), [&](const Reading& each) {
@@ -84,7 +78,7 @@ void write_up(std::string& out, const std::vector<std::string>& names,
   }
 }
 
-void write_policies(std::string& out, const std::vector<Reading>& segments) {
+void write_policies(std::string& out, const Readings& segments) {
   Metric decisions(out, "brim_decisions_total", "counter", "Calls decided, by verdict.");
   for (const Reading& each : segments) {
     for (const PolicyInfo& policy : each.policies) {
@@ -119,11 +113,46 @@ void write_policies(std::string& out, const std::vector<Reading>& segments) {
   }
 }
 
-void write_table(std::string& out, const std::vector<Reading>& segments) {
+// What a call gets that can not be decided: with brim_decisions_total it tells fail-open.
+void write_policy_info(std::string& out, const Readings& segments) {
+  Metric info(out, "brim_policy_info", "gauge",
+              "1 for each policy, with what a call gets that can not be decided.");
+  for (const Reading& each : segments) {
+    for (const PolicyInfo& policy : each.policies) {
+      const bool open = policy.policy.on_unavailable == OnUnavailable::kAllow;
+      info.sample({{"segment", each.name},
+                   {"policy", escape_key(policy.name)},
+                   {"on_unavailable", open ? "allow" : "deny"}},
+                  uint64_t{1});
+    }
+  }
+}
+
+// Bins by powers of two as a histogram: "probe_4" counts 4 to 7. What the lengths add up to is not
+// known, so there is no _sum.
+void write_probe_lengths(std::string& out, const Readings& segments) {
+  Metric lengths(out, "brim_probe_length_groups", "histogram",
+                 "Groups from home at which keys were given a slot.");
+  for (const Reading& each : segments) {
+    uint64_t sum = 0;
+    for (const Counter& counter : each.counters) {
+      if (!counter.name.starts_with(kProbe)) continue;
+      const uint64_t low = std::strtoull(counter.name.c_str() + std::strlen(kProbe), nullptr, 10);
+      sum += counter.value;
+      lengths.sample({{"segment", each.name}, {"le", join(low < 2 ? low : 2 * low - 1)}}, sum,
+                     "_bucket");
+    }
+    lengths.sample({{"segment", each.name}, {"le", "+Inf"}}, sum, "_bucket");
+    lengths.sample({{"segment", each.name}}, sum, "_count");
+  }
+}
+
+void write_table(std::string& out, const Readings& segments) {
   Metric events(out, "brim_table_events_total", "counter",
                 "Events of the table; brim info describes each.");
   for (const Reading& each : segments) {
     for (const Counter& counter : each.counters) {
+      if (counter.name.starts_with(kProbe)) continue;
       events.sample({{"segment", each.name}, {"event", counter.name}}, counter.value);
     }
   }
@@ -139,6 +168,14 @@ void write_table(std::string& out, const std::vector<Reading>& segments) {
       slots.sample({{"segment", each.name}, {"state", state}}, value);
     }
   }
+  Metric paused(out, "brim_paused", "gauge", "1 while the segment admits everything (brim pause).");
+  for (const Reading& each : segments) {
+    paused.sample({{"segment", each.name}}, uint64_t{each.info.paused});
+  }
+  Metric capacity(out, "brim_capacity_keys", "gauge", "Keys that the table was made for.");
+  for (const Reading& each : segments) {
+    capacity.sample({{"segment", each.name}}, each.info.capacity);
+  }
   Metric size(out, "brim_segment_size_bytes", "gauge", "Size of the segment.");
   for (const Reading& each : segments) size.sample({{"segment", each.name}}, each.info.size_bytes);
   Metric linked(out, "brim_segment_linked", "gauge",
@@ -146,12 +183,17 @@ void write_table(std::string& out, const std::vector<Reading>& segments) {
   for (const Reading& each : segments) {
     linked.sample({{"segment", each.name}}, each.info.linked ? 1 : 0);
   }
+  Metric created(out, "brim_segment_created_timestamp_seconds", "gauge",
+                 "When the segment was made, since 1970; another one has another time.");
+  for (const Reading& each : segments) {
+    created.sample({{"segment", each.name}}, seconds(each.info.created_wall_ns));
+  }
   Metric attached(out, "brim_attached_processes", "gauge",
                   "Processes that are attached and not known to be dead.");
   for (const Reading& each : segments) attached.sample({{"segment", each.name}}, each.attached);
 }
 
-void write_snapshots(std::string& out, const std::vector<Reading>& segments) {
+void write_snapshots(std::string& out, const Readings& segments) {
   Metric generation(out, "brim_snapshot_generation", "gauge",
                     "Number of the last snapshot; 0: none was taken.");
   for (const Reading& each : segments) {
@@ -179,6 +221,8 @@ void write_snapshots(std::string& out, const std::vector<Reading>& segments) {
   }
 }
 
+}  // namespace
+
 absl::StatusOr<Reading> read_segment(const std::string& name, const Options& options) {
   const absl::StatusOr<Inspector> inspector = Inspector::attach(name, options);
   if (!inspector.ok()) return inspector.status();
@@ -189,6 +233,29 @@ absl::StatusOr<Reading> read_segment(const std::string& name, const Options& opt
   }
   return reading;
 }
+
+std::string metrics_text(const std::vector<std::string>& names, const Readings& segments) {
+  std::string out;
+  Metric build(out, "brim_build_info", "gauge", "1, with the version of the program that reads.");
+  build.sample({{"version", BRIM_VERSION}}, uint64_t{1});
+  write_up(out, names, segments);
+  write_policies(out, segments);
+  write_policy_info(out, segments);
+  write_table(out, segments);
+  write_probe_lengths(out, segments);
+  write_snapshots(out, segments);
+  return out;
+}
+
+std::vector<std::string> each_once(const std::vector<std::string>& names) {
+  std::vector<std::string> once;
+  for (const std::string& name : names) {
+    if (std::find(once.begin(), once.end(), name) == once.end()) once.push_back(name);
+  }
+  return once;
+}
+
+namespace {
 
 // Readers of the file see the old text or the new one, never a part.
 absl::Status write_file(const std::string& path, const std::string& text) {
@@ -217,11 +284,8 @@ absl::Status write_file(const std::string& path, const std::string& text) {
 int run_metrics(const MetricsArgs& args) {
   const absl::StatusOr<Options> options = trusting_options(args.owner, args.group);
   if (!options.ok()) return report(options.status());
-  std::vector<std::string> names;  // each once: two samples of a name are refused by a scrape
-  for (const std::string& name : args.names) {
-    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
-  }
-  std::vector<Reading> segments;
+  const std::vector<std::string> names = each_once(args.names);
+  Readings segments;
   int code = kExitOk;
   for (const std::string& name : names) {
     absl::StatusOr<Reading> reading = read_segment(name, *options);
@@ -231,11 +295,7 @@ int run_metrics(const MetricsArgs& args) {
       code = report(reading.status());
     }
   }
-  std::string out;
-  write_up(out, names, segments);
-  write_policies(out, segments);
-  write_table(out, segments);
-  write_snapshots(out, segments);
+  const std::string out = metrics_text(names, segments);
   if (args.output.empty()) {
     emit(out);
     return finish(code);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "output.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -40,6 +41,17 @@ uint64_t suffix_factor(std::string_view suffix) {
   if (suffix == "m" || suffix == "M") return uint64_t{1} << 20;
   if (suffix == "g" || suffix == "G") return uint64_t{1} << 30;
   return 0;
+}
+
+// A mapped file that somebody cuts raises SIGBUS at the next read beyond its end. Nothing can be
+// trusted then, so the guard says why and ends; it does not jump back over live objects.
+void on_bus_error(int) {
+  constexpr char kMessage[] =
+      "brim: segment_truncated: the segment was cut while it was read; recreate it (brim create "
+      "--recreate)\n";
+  const ssize_t ignored = write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
+  static_cast<void>(ignored);
+  _exit(kExitNoSegment);
 }
 
 }  // namespace
@@ -309,6 +321,12 @@ int exit_code_for(const absl::Status& status) {
 int report(const absl::Status& status) {
   complain(std::string_view(status.message().data(), status.message().size()));
   return exit_code_for(status);
+}
+
+void guard_against_truncation() {
+  struct sigaction action {};
+  action.sa_handler = on_bus_error;
+  sigaction(SIGBUS, &action, nullptr);
 }
 
 }  // namespace brim::tools

@@ -118,6 +118,9 @@ int exit_code_for(const absl::Status& status);
 // The stable name a status message begins with: "segment_not_found".
 std::string_view status_name(const absl::Status& status);
 
+// Ends the program with a message when a segment is cut while it is read.
+void guard_against_truncation();
+
 }  // namespace brim::tools
 
 #endif  // BRIM_TOOLS_OUTPUT_H_

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Goal: the commands of README.md, docs/start.md and the guide to operations work, and README shows examples/minimal.cc.
+"""Goal: the commands of README.md, docs/start.md and the guides to operations and metrics work, and
+README shows examples/minimal.cc.
 
 Method: runs every line of their sh blocks that begins with `brim`, in order, with segment names of
 this process, and the heredocs before them; `brim try` may also answer 75. BRIM_TOOL is the command,
@@ -37,7 +38,7 @@ class Docs(unittest.TestCase):
                 elif line.startswith('brim '):
                     yield line
 
-    def run_blocks(self, path):
+    def run_blocks(self, path, least=4):
         names = {word: f'{word}-{os.getpid()}' for word in ('shop', 'api')}
         ran = 0
         env = dict(os.environ, PATH=os.path.dirname(TOOL) + os.pathsep + os.environ['PATH'])
@@ -54,7 +55,7 @@ class Docs(unittest.TestCase):
             finally:
                 for name in names.values():
                     subprocess.run([TOOL, 'unlink', name], capture_output=True, check=False)
-        self.assertGreater(ran, 3, path)
+        self.assertGreaterEqual(ran, least, path)
 
     def test_readme(self):
         self.run_blocks('README.md')
@@ -64,6 +65,9 @@ class Docs(unittest.TestCase):
 
     def test_operations(self):
         self.run_blocks('docs/guides/operations.md')
+
+    def test_metrics(self):
+        self.run_blocks('docs/guides/metrics.md', 3)
 
     def test_readme_shows_the_example(self):
         shown = re.search(r'```cpp\n(.*?)```', read('README.md'), re.S).group(1)

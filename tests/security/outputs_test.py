@@ -96,6 +96,8 @@ class Outputs(BrimTest):
                          ['set', name, b'--remaining', '1', b'--', text],
                          ['set', name, 'k', '--remaining', text], ['metrics', text],
                          ['metrics', name, '--output', b'/nowhere/' + text],
+                         ['serve', text, '--listen', text], ['serve', name, '--listen', text],
+                         ['serve', name, '--listen', '1.1.1.1:1', b'--host=' + text],
                          ['agent', name, '--file', '/nowhere/x', '--interval', text],
                          ['agent', text, '--file', text, '--synchronous', text],
                          ['snapshot', text], ['snapshot', 'show', text],
