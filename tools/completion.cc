@@ -42,6 +42,13 @@ std::string quoted(std::string_view text) {
   return out + "'";
 }
 
+// The same for fish, where a backslash in quotes is one only if doubled.
+std::string fish_quoted(std::string_view text) {
+  std::string doubled;
+  for (const char letter : text) doubled.append(letter == '\\' ? 2 : 1, letter);
+  return quoted(doubled);
+}
+
 // Commands below it, or its options; what `formed` makes of each.
 std::string words_of(
     const CommandWords& command,
@@ -147,12 +154,12 @@ std::string fish_script(const CommandWords& brim) {
   for_each_command(brim, "", [&](const std::string& path, const CommandWords& command) {
     const std::string when = join("complete -c brim -n '__brim_at", path, "' ");
     for (const CommandWords& each : command.commands) {
-      out += join(when, "-f -a ", each.name, " -d ", quoted(each.help), "\n");
+      out += join(when, "-f -a ", each.name, " -d ", fish_quoted(each.help), "\n");
     }
     for (const OptionWords& option : command.options) {
       if (!option.name.starts_with('-')) continue;
       out += join(when, "-l ", option.name.substr(2), option.takes_value ? " -r" : "", " -d ",
-                  quoted(option.help), "\n");
+                  fish_quoted(option.help), "\n");
     }
     if (takes(command, "NAME")) out += join(when, "-a '(", kSegments, ")' -d segment\n");
   });

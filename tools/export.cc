@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "audit.h"
+#include "brim/inspect.h"
 #include "cli.h"
 #include "commands.h"
 #include "output.h"
@@ -216,6 +217,10 @@ int say_partial(uint64_t overrides, uint64_t keys, bool cut_keys) {
 int run_export(const ExportArgs& args) {
   const absl::StatusOr<Options> options = trusting_options(args.owner, args.group);
   if (!options.ok()) return report(options.status());
+  const absl::StatusOr<Inspector> inspector = Inspector::attach(args.name, *options);
+  if (!inspector.ok()) return report(inspector.status());
+  // While a resize carries keys over, neither table has all of them.
+  const bool moving = inspector->info().filling;
   const absl::StatusOr<StateReader> reader = StateReader::attach(args.name, *options);
   if (!reader.ok()) return report(reader.status());
   const std::vector<PolicyState> policies = reader->policies();
@@ -248,10 +253,10 @@ int run_export(const ExportArgs& args) {
   if (!lines.good()) return report(sink.failed("write"));
   // States mean something under the policies that were read with them only. Without its last line
   // an export is known to be no whole one.
-  if (reader->policies() != policies) {
-    return report(
-        absl::UnavailableError(join("export_changed: a policy of segment ", escape_text(args.name),
-                                    " was changed meanwhile; export it again")));
+  if (moving || inspector->info().superseded || reader->policies() != policies) {
+    return report(absl::UnavailableError(
+        join("export_changed: segment ", escape_text(args.name),
+             " was resized, or a policy of it changed, meanwhile; export it again")));
   }
   lines.end();
   if (const absl::Status status = sink.finish(); !status.ok()) return report(status);

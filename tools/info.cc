@@ -58,11 +58,14 @@ std::vector<Fact> facts_of(const SegmentInfo& info) {
   std::vector<Fact> facts = {text("path", info.path), text("uuid", info.uuid)};
   facts.push_back({"linked", info.linked ? "yes" : "no: the name was removed or taken over",
                    info.linked ? "true" : "false", false});
+  facts.push_back({"paused", info.paused ? "PAUSED: nothing is limited; brim resume" : "no",
+                   info.paused ? "true" : "false", false});
   facts.push_back({"size_bytes", join(human_bytes(info.size_bytes), " (", info.size_bytes, ")"),
                    std::to_string(info.size_bytes), false, "size"});
   facts.push_back(number("layout_version", info.layout_version));
   facts.push_back(number("capacity", info.capacity));
   facts.push_back(number("slots", info.slots));
+  facts.push_back(number("generation", info.generation));
   facts.push_back(number("probe_limit", info.probe_limit));
   facts.push_back(number("groups_in_use", info.groups_in_use));
   facts.push_back(number("name_bytes", info.name_bytes));

@@ -17,6 +17,7 @@
 #include "metrics.h"
 #include "output.h"
 #include "override.h"
+#include "pause.h"
 #include "policy.h"
 #include "replay.h"
 #include "serve.h"
@@ -174,6 +175,8 @@ void describe(Command& brim) {
   add_change_commands(brim);
   add_policy_commands(brim);
   add_override_commands(brim);
+  add_pause_commands(brim);
+  add_resize_command(brim);
   add_log_command(brim);
   add_export_command(brim);
   add_import_command(brim);

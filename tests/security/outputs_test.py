@@ -86,6 +86,8 @@ class Outputs(BrimTest):
                          ['policy', 'set', name, 'p', b'--', text],
                          ['policy', 'rm', name, b'--', text], ['policy', 'diff', name, text],
                          ['policy', 'list', text], ['policy', 'load', name, text],
+                         ['pause', text], ['resume', text], ['resize', text, '--capacity', '9'],
+                         ['resize', name, '--capacity', text],
                          ['log', text], ['log', name, '--limit', text],
                          ['export', text], ['export', name, '--policy', text],
                          ['export', name, '--output', b'/nowhere/' + text],

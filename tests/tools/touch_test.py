@@ -250,6 +250,9 @@ class AuditTest(TouchTest):
             ('unban', [name, 'k'], 'unban key k policy *'),
             ('restore', [name, snapshot], 'restore 1 keys of snapshot 1'),
             ('import', [name], 'import 1 keys'),
+            ('pause', [name], 'pause'),
+            ('resume', [name], 'resume'),
+            ('resize', [name, '--capacity', '1000'], 'resize '),
         ]
         verify = {'verify'}  # with --repair, of damage: below
         touched = {command for command, _, _ in steps} | verify
@@ -316,6 +319,47 @@ class AuditTest(TouchTest):
 
 
 class WholeSegmentTest(TouchTest):
+    def test_pause(self):
+        name = self.create(policy='p=1/d')
+        self.good('try', name, 'k')
+        self.assertEqual(brim('try', name, 'k').code, REFUSED)
+        done = brim('pause', name)
+        self.assertEqual(done.code, OK)
+        self.assertIn('NOTHING IS LIMITED', done.message)
+        for _ in range(3):
+            self.good('try', name, 'k')
+        info = json.loads(self.good('info', name, '--format', 'json').text)
+        self.assertIs(info['paused'], True)
+        self.assertIn('PAUSED', self.good('info', name).text)
+        self.assertIn('already', brim('pause', name).text)
+        self.assertEqual(self.good('resume', name).audit, ['resume'])
+        self.assertEqual(brim('try', name, 'k').code, REFUSED)
+        self.assertIn('was not paused', self.good('resume', name).text)
+        self.assertEqual(self.whats(name), ['pause', 'resume'])
+        self.assertNotIn('PAUSED', self.good('info', name).text)
+
+    def test_resize(self):
+        name = self.create('--capacity', '1000', '--policy', 'w=fixed-window 9/d', policy='p=10/d')
+        for i in range(50):
+            self.good('try', name, f'key{i}', '--policy', 'p', '--cost', '7')
+        self.good('try', name, 'k', '--policy', 'w', '--cost', '4')
+        self.good('ban', name, 'eve')
+        holder = self.hold(name)
+        done = self.good('resize', name, '--capacity', '64k', '--name-bytes', '16')
+        self.assertIn('51 keys carried over', done.text)
+        self.assertIn('1 processes follow', done.text)
+        self.assertIsNone(holder.poll())
+        info = json.loads(self.good('info', name, '--format', 'json').text)
+        self.assertEqual((info['capacity'], info['name_bytes']), (65536, 16))
+        for i in range(50):
+            self.assertEqual(brim('try', name, f'key{i}', '--policy', 'p', '--cost', '4').code,
+                             REFUSED)
+        self.assertEqual(self.code(name, 'eve'), REFUSED)
+        self.good('resize', name, '--max-policies', '99')
+        self.bad(USAGE, '--capacity', 'resize', name)
+        self.bad(USAGE, '--capacity', 'resize', name, '--capacity', 'big')
+        self.bad(NO_SEGMENT, 'segment_not_found', 'resize', self.name(), '--capacity', '1k')
+
     def test_under_load(self):
         """Workers go on while all this is done; nothing is forgiven, nobody stops."""
         name = self.create('--policy', 'q=1/d', policy='p=fixed-window 1000000/d first-hit')
