@@ -282,7 +282,8 @@ absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec) {
     explicit_bzero(&seed, sizeof(seed));
   }
   if (!fill_random(header.uuid, sizeof(header.uuid))) return no_entropy();
-  if (spec.predecessor != nullptr) {
+  if (spec.predecessor != nullptr) {  // the same segment to people and to counters
+    header.created_wall_ns = spec.predecessor->created_wall_ns;
     std::memcpy(header.lineage, lineage_of(*spec.predecessor), sizeof(header.lineage));
     header.generation = spec.predecessor->generation + 1;
   }

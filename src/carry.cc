@@ -142,7 +142,10 @@ bool carry_key(const Engine& from, const Engine& to, uint16_t policy, std::strin
                Reason& why) noexcept {
   const Hash128 hash = hash_key(to.secret, key);
   if (!carry_policy(from, to, policy, hash, key, why)) return false;
-  const OverrideUse use = find_override(to, policy, key, hash);
+  OverrideUse use = find_override(to, policy, key, hash);
+  if (use.kind == OverrideKind::kBan) {  // it may end before the call looks
+    use = find_override(to, policy, key, hash, kNever);
+  }
   return use.kind != OverrideKind::kPolicy || carry_policy(from, to, use.policy, hash, key, why);
 }
 

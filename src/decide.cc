@@ -118,7 +118,7 @@ Decision acquire_any(const Engine& engine, uint16_t policy, std::string_view key
                                                    std::string_view key, uint32_t cost,
                                                    int64_t now) noexcept {
   Call<Acquire, Scope::kPlain> call(engine, target, key, {cost});
-  if (engine.flags() == 0 && !engine.read_only && call.begin(now) &&
+  if (engine.flags() == 0 && !engine.read_only && !is_sampled(now) && call.begin(now) &&
       engine.table.update_at_home(target.probe, target.id, call) && !engine.superseded())
       [[likely]] {
     return answer(engine, target.policy, call);

@@ -24,7 +24,7 @@ bool access_like(const shm::Segment& old, shm::Access& access) noexcept {
   if (fstat(old.fd(), &st) != 0) return false;
   access.read_only = old.read_only();
   access.owner_uid = static_cast<int64_t>(st.st_uid);
-  access.gid = static_cast<int64_t>(st.st_gid);
+  if ((st.st_mode & 0070) != 0) access.gid = static_cast<int64_t>(st.st_gid);
   access.group_bits = (st.st_mode & 0070) != 0;
   return true;
 }

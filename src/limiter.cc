@@ -54,17 +54,20 @@ absl::Status check_stored(const Options& options, const shm::Segment& segment) {
     bool given;
     uint64_t asked;
     uint64_t stored;
+    bool size = true;
   } fields[] = {
       {"capacity", options.capacity != 0, asked.capacity, header.capacity},
       {"name_bytes", options.name_bytes != 0, asked.name_bytes, header.name_bytes},
       {"max_policies", options.max_policies != 0, asked.max_policies, header.max_policies},
-      {"hash", options.hash != HashKind::kDefault, asked.hash_kind, header.hash_kind},
-      {"on_full", options.on_full != OnFull::kDefault, asked.on_full, header.on_full},
+      {"hash", options.hash != HashKind::kDefault, asked.hash_kind, header.hash_kind, false},
+      {"on_full", options.on_full != OnFull::kDefault, asked.on_full, header.on_full, false},
       {"probe_limit", options.probe_limit != 0, asked.probe_limit, header.probe_limit},
       {"cells_per_key", options.cells_per_key != 0, asked.cells_per_key, header.cells_per_key},
   };
   for (const auto& field : fields) {
-    if (!field.given || field.asked == field.stored) continue;
+    if (!field.given || field.asked == field.stored || (field.size && header.generation != 0)) {
+      continue;  // what a resize has changed is no mismatch
+    }
     return absl::FailedPreconditionError(
         cat("config_mismatch: segment ", shown_path(segment.path()), " has ", field.name, " ",
             field.stored, ", asked for ", field.asked,
@@ -167,7 +170,9 @@ absl::Status bring_back(const Engine& engine, uint16_t number, const Policy& pol
   shm::PolicyWords old;
   std::string text;
   if (!engine.registry.read(number, old, text)) old = {};
-  const auto words = recompile(policy, at, old, true);
+  auto words = recompile(policy, at, old, true);
+  if (!words.ok())
+    words = recompile(policy, at, old, false);  // logs: their keys keep what they owe
   if (!words.ok()) return words.status();
   shm::Registry registry = engine.registry;
   registry.replace(number, engine.overrides.empty() ? *words : with_overrides(*words),

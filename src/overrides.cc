@@ -25,9 +25,9 @@ OverrideUse use_of(const shm::OverrideMatch& match, int64_t now) noexcept {
 }  // namespace
 
 OverrideUse find_override(const internal::Engine& engine, uint16_t policy, std::string_view key,
-                          const Hash128& hash) noexcept {
+                          const Hash128& hash, int64_t at) noexcept {
   // Read once, and only for an entry that ends: what is found has not ended by it.
-  int64_t now = -1;
+  int64_t now = at;
   const auto clock = [&]() noexcept {
     if (now < 0) now = engine.clock.now();
     return shm::override_now(now);

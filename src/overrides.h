@@ -40,8 +40,9 @@ inline int64_t override_left(uint64_t end, int64_t now_ns) noexcept {
 // What an entry does, "" for one that does nothing. `to_name`: of the policy that it uses.
 std::string_view override_use(const shm::Override& what, std::string_view to_name) noexcept;
 
+// `at`: by which time overrides have ended; negative: now.
 OverrideUse find_override(const internal::Engine& engine, uint16_t policy, std::string_view key,
-                          const Hash128& hash) noexcept;
+                          const Hash128& hash, int64_t at = -1) noexcept;
 
 // The caller holds the write lock.
 inline shm::OverrideWriter override_writer(const internal::Engine& engine) {

@@ -137,15 +137,16 @@ absl::Status check_policies(const Engine& old, const shm::SegmentSpec& spec) {
                                                shown(old), " has number ", i, ", max_policies is ",
                                                spec.max_policies, "; give at least ", i + 1));
     }
-    const absl::StatusOr<Policy> policy = parse_policy(text);
-    if (!policy.ok()) continue;
-    if (policy->rates.front().algorithm == Algorithm::kConcurrency) {
+    // By its words, not its text: they are what decides.
+    if (quota_from(words, 0).algorithm == static_cast<uint8_t>(Algorithm::kConcurrency)) {
       return absl::FailedPreconditionError(
           cat("resize_leases: policy '", name, "' of segment ", shown(old),
               " gives leases, whose holders know their place in the table; give leases a segment "
               "of their own"));
     }
-    if (const uint32_t cells = cells_needed(*policy); cells > spec.cells_per_key) {
+    const absl::StatusOr<Policy> policy = parse_policy(text);
+    const uint32_t cells = policy.ok() ? cells_needed(*policy) : old.cells_per_key;
+    if (cells > spec.cells_per_key) {
       return absl::FailedPreconditionError(cat("resize_unfit: policy '", name, "' of segment ",
                                                shown(old), " needs ", cells,
                                                " cells_per_key, the new table would have ",
@@ -283,9 +284,18 @@ absl::Status make_successor(const Engine& old, const ResizeOptions& options) {
     if (absl::Status status = prepare(old, *engine_over(segment, old), st); !status.ok())
       return status;
     shm::set_flag(*segment->shared(), shm::kFlagFilling);
+    // Paused from its first call on; carry_pause() makes up for a resume() meanwhile.
+    if ((shm::flags_of(*old.segment->shared()) & shm::kFlagPaused) != 0) {
+      shm::set_flag(*segment->shared(), shm::kFlagPaused);
+    }
     return absl::OkStatus();
   };
-  ::unlink(spec->path.c_str());  // of a resize that was killed before it mattered
+  // Of a resize that was killed before it mattered.
+  if (::unlink(spec->path.c_str()) != 0 && errno != ENOENT) {
+    return absl::PermissionDeniedError(cat("resize_foreign: ", shown_path(spec->path),
+                                           " is in the way and belongs to somebody ", "else (",
+                                           strerror(errno), "); remove it"));
+  }
   const auto made = shm::Segment::create(old.segment->name(), *spec, access);
   if (!made.ok()) return made.status();
   shm::store_successor(*old.segment->shared(), (*made)->header());
@@ -355,6 +365,15 @@ absl::Status finish(const Engine& old, const ResizeOptions& options, ResizeRepor
 
 }  // namespace
 
+namespace {
+
+bool asks(const ResizeOptions& options) noexcept {
+  return options.capacity != 0 || options.name_bytes != 0 || options.max_policies != 0 ||
+         options.cells_per_key != 0 || options.overrides != 0 || options.probe_limit != 0;
+}
+
+}  // namespace
+
 absl::StatusOr<ResizeReport> resize(std::string_view name, const ResizeOptions& options,
                                     const Options& attach) {
   ResizeReport report;
@@ -372,8 +391,8 @@ absl::StatusOr<ResizeReport> resize(std::string_view name, const ResizeOptions& 
     const int64_t start = monotonic_now_ns();
     if (absl::Status status = finish(**old, options, report); !status.ok()) return status;
     report.moving_ns = monotonic_now_ns() - start;
-    if (!begun) return report;
-    report.finished_earlier = true;
+    report.finished_earlier = report.finished_earlier || begun;
+    if (!begun || !asks(options)) return report;
   }
   return absl::FailedPreconditionError(
       cat("segment_replaced: segment '", printable(name), "' changed hands over and over"));

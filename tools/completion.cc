@@ -61,7 +61,8 @@ std::string words_of(
   return out;
 }
 
-constexpr char kSegments[] = "brim list --format csv 2>/dev/null | tail -n +2 | cut -d, -f1";
+constexpr char kSegments[] =
+    "brim list --format csv 2>/dev/null | tail -n +2 | cut -d, -f1 | sed s/^.-/-/";
 
 // The case labels that walk from command to command: 'PATH:WORD') VARIABLE='PATH WORD' ;;
 std::string walk_cases(const CommandWords& brim, const std::string& variable) {

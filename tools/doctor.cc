@@ -37,9 +37,12 @@ const char* level_text(Level level) {
 // What a segment that can not be attached needs.
 std::string remedy_of(const absl::Status& status) {
   const std::string_view name = status_name(status);
-  if (name == "segment_not_trusted") return "--owner or --group says whom to trust";
   if (name == "segment_not_found") return "brim create";
-  return "brim create --recreate replaces it; brim unlink removes it";
+  if (absl::IsPermissionDenied(status)) return "--owner or --group says whom to trust besides";
+  if (absl::IsDataLoss(status) || exit_code_for(status) == kExitIncompatible) {
+    return "brim create --recreate replaces it, with all its keys owing nothing";
+  }
+  return "the message says what to do";
 }
 
 void examine(const std::string& name, const Options& options, Findings& findings) {

@@ -178,7 +178,18 @@ void examine_huge_pages(const std::string& root, Findings& findings) {
 }
 
 void examine_memory(const std::string& root, Findings& findings) {
-  const std::string most = contents(root + "/sys/fs/cgroup/memory.max");
+  // Of this process's own group, or the nearest above that has a limit.
+  std::string group;
+  for (const std::string& line : lines_of(contents(root + "/proc/self/cgroup"))) {
+    if (line.starts_with("0::/")) group = line.substr(4);
+  }
+  std::string most;
+  for (;;) {
+    most = contents(root + "/sys/fs/cgroup/" + group + "/memory.max");
+    if ((!most.empty() && most != "max") || group.empty()) break;
+    group =
+        group.substr(0, group.find_last_of('/') == std::string::npos ? 0 : group.find_last_of('/'));
+  }
   uint64_t limit = 0;
   const auto parsed = std::from_chars(most.data(), most.data() + most.size(), limit);
   if (most.empty() || most == "max" || parsed.ec != std::errc()) {

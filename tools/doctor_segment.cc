@@ -78,6 +78,15 @@ void examine_segment(const Inspector& inspector, const std::string& name, Findin
                         "the name was removed while it was looked at",
                         "workers that attach now count apart: restart the service"});
   }
+  if (info.paused) {
+    findings.push_back({Level::kWarning, name, "paused", "everything is admitted",
+                        join("brim log ", name, " tells who paused it; brim resume ", name)});
+  }
+  if (info.superseded || info.filling) {
+    findings.push_back({Level::kWarning, name, "resize",
+                        "a resize is going on, or was killed: calls look at two tables",
+                        join("if it was killed, brim resize ", name, " finishes it")});
+  }
   if ((info.mode & (S_IRWXO)) != 0) {
     findings.push_back({Level::kError, name, "mode",
                         join("others may open it: ", human_mode(info.mode)),

@@ -50,8 +50,9 @@ class Sink {
     }
     // It tells who was limited: for its owner alone.
     temporary_ = join(path_, ".", getpid(), ".new");
+    ::unlink(temporary_.c_str());  // of a process of the same number, or made by somebody else
     const int fd =
-        ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+        ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) return failed("open");
     file_ = fdopen(fd, "w");
     if (file_ != nullptr) return absl::OkStatus();

@@ -117,6 +117,12 @@ class Import {
     return absl::OkStatus();
   }
 
+  // What came in, however the import ended.
+  void note_end() const {
+    segment_.note(join("import ended: ", merged_, " keys, ", overrides_, " overrides, ", factors_,
+                       " policies looked at"));
+  }
+
   int finish(const std::string& name) {
     if (damaged_ > kMostComplaints) {
       complain(join("import_damaged: ", damaged_ - kMostComplaints, " more damaged lines"));
@@ -129,7 +135,7 @@ class Import {
     if (no_policy_ != 0 && !define_) {
       complain("import_no_policy: policies are missing here; --define defines them");
     }
-    segment_.note(join("import ", merged_, " keys"));
+    note_end();
     std::string text = join("imported ", merged_, " keys into ", escape_text(name));
     const struct {
       uint64_t count;
@@ -170,6 +176,7 @@ class Import {
     if (head->wall_ns > wall) {
       complain("the wall clock is before the export: no time is counted as passed");
     }
+    segment_.note(join("import of segment ", escape_text(head->uuid), " begins"));
     from_.uuid = head->uuid;
     from_.hash_seed = head->uuid == own_.uuid ? own_.hash_seed : head->hash_key;
     return absl::OkStatus();
@@ -203,6 +210,7 @@ class Import {
     }
     policy.number = static_cast<uint16_t>(policies_.size());
     for (RateState& rate : policy.rates) rate.policy = policy.number;
+    policy.text.clear();  // not needed any more, and as long as its line
     policies_.push_back(std::move(policy));
     writer_.reset();
   }
@@ -223,6 +231,10 @@ class Import {
     if (status.ok()) status = writer_->put_override(line.state, elapsed(line.after_ns));
     if (status.ok()) {
       ++overrides_;
+      const OverrideState& entry = line.state;
+      segment_.note(join("import override ", noted_key(entry.key), " policy ",
+                         escape_text(entry.policy), " use ",
+                         entry.ban ? "banned" : escape_text(entry.use)));
       return;
     }
     if (++overrides_lost_ <= kMostComplaints) {
@@ -324,6 +336,7 @@ int run_import(const ImportArgs& args) {
   uint64_t number = 0;
   while (lines.next(text)) {
     if (const absl::Status status = import.line(++number, text); !status.ok()) {
+      if (number > 1) import.note_end();
       return report(status);
     }
   }

@@ -193,7 +193,7 @@ std::string info_table(const Inspector& inspector) {
   }
   out += "\n" + table(rows, {1});
   rows = {{"POLICY", "ALLOWED", "DENIED", "UNAVAILABLE", "EVICTED", "REFUNDED", "SHADOW", "BARRED",
-           "EXEMPT", "TEXT"}};
+           "EXEMPT", "PAUSED", "TEXT"}};
   for (const PolicyInfo& policy : inspector.policies()) {
     std::vector<std::string> row = {escape_text(policy.name)};
     for (const Counter& counter : policy.counters) row.push_back(std::to_string(counter.value));
@@ -202,7 +202,7 @@ std::string info_table(const Inspector& inspector) {
     if (policy.factor_ppm != 1000000) row.back() += join(" at ", percent_text(policy.factor_ppm));
     rows.push_back(std::move(row));
   }
-  out += "\n" + table(rows, {1, 2, 3, 4, 5, 6, 7, 8});
+  out += "\n" + table(rows, {1, 2, 3, 4, 5, 6, 7, 8, 9});
   rows = {{"COUNTER", "VALUE", "MEANING"}};
   for (const Counter& counter : inspector.counters()) {
     rows.push_back({counter.name, std::to_string(counter.value), counter.description});

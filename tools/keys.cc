@@ -178,18 +178,20 @@ int run_set(const KeyArgs& args) {
   const PolicyHandle& handle = asked->policies.front();
   const uint32_t now = handle.peek(asked->key, 0).remaining;
   const auto target = static_cast<uint32_t>(*wanted);
-  if (target < now) handle.commit(asked->key, 0, now - target);
-  if (target > now) handle.refund(asked->key, target - now);
+  const bool done = target < now   ? handle.commit(asked->key, 0, now - target)
+                    : target > now ? handle.refund(asked->key, target - now)
+                                   : true;
   const uint32_t after = handle.peek(asked->key, 0).remaining;
-  if (target != now) {
+  if (after != now) {
     asked->segment.note(join("set key ", noted_key(asked->key), " policy ",
                              escape_text(handle.name()), " remaining ", after, ", was ", now));
   }
   emit(join("policy ", escape_text(handle.name()), ": remaining ", after, ", was ", now, "\n"));
   // More than that may have come back meanwhile; less is what the policy can not give.
-  if (after >= target) return finish();
+  if (done && after >= target) return finish();
   complain(join("set_partial: policy ", escape_text(handle.name()), " can not give the key ",
-                target, " permits; it has ", after));
+                target, " permits, for it is paused, overridden or of another kind; it has ",
+                after));
   return finish(kExitFailure);
 }
 

@@ -265,8 +265,9 @@ absl::Status write_file(const std::string& path, const std::string& text) {
                                             "; give a file in a directory that can be written"));
   };
   const std::string temporary = join(path, ".", getpid(), ".new");
+  ::unlink(temporary.c_str());  // of a process of the same number, or made by somebody else
   const int fd =
-      open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+      open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
   if (fd < 0) return failed("open");
   size_t done = 0;
   while (done < text.size()) {

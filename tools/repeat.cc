@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdio>
 #include <utility>
 
@@ -20,7 +21,7 @@ namespace brim::tools {
 
 namespace {
 
-constexpr std::array<int, 3> kSignals = {SIGINT, SIGTERM, SIGHUP};
+constexpr std::array<int, 4> kSignals = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 
 volatile sig_atomic_t stop_asked = 0;
 int pipe_ends[2] = {-1, -1};  // a byte in it ends the wait
@@ -33,8 +34,10 @@ int64_t clock_ns(clockid_t clock) {
 }
 
 void on_stop(int) {
+  const int kept = errno;
   stop_asked = 1;
   StopSignals::wake();
+  errno = kept;
 }
 
 }  // namespace

@@ -30,7 +30,8 @@ struct ResizeArgs : Trust {
   std::optional<std::string> probe_limit;
 };
 
-absl::StatusOr<ResizeOptions> options_of(const ResizeArgs& args) {
+// `begun`: there is a resize to be finished, which needs no option.
+absl::StatusOr<ResizeOptions> options_of(const ResizeArgs& args, bool begun) {
   ResizeOptions options;
   absl::Status wrong;
   const auto take = [&wrong](const char* name, const std::optional<std::string>& text,
@@ -55,7 +56,7 @@ absl::StatusOr<ResizeOptions> options_of(const ResizeArgs& args) {
   const bool any = args.capacity.has_value() || args.name_bytes.has_value() ||
                    args.max_policies.has_value() || args.cells.has_value() ||
                    args.overrides.has_value() || args.probe_limit.has_value();
-  if (wrong.ok() && !any) {
+  if (wrong.ok() && !any && !begun) {
     wrong = absl::InvalidArgumentError("invalid_option: say what to change, such as --capacity 1M");
   }
   if (!wrong.ok()) return wrong;
@@ -95,24 +96,28 @@ uint64_t others_attached(const Inspector& inspector) {
 }
 
 int run_resize(const ResizeArgs& args) {
-  absl::StatusOr<ResizeOptions> options = options_of(args);
-  if (!options.ok()) return report(options.status());
   const absl::StatusOr<Options> access = trusting_options(args.owner, args.group);
   if (!access.ok()) return report(access.status());
   uint64_t processes = 0;
+  bool begun = false;
   {
     const absl::StatusOr<Inspector> inspector = Inspector::attach(args.name, *access);
     if (!inspector.ok()) return report(inspector.status());
     processes = others_attached(*inspector);
+    const SegmentInfo info = inspector->info();
+    begun = info.superseded || info.filling;
   }
+  absl::StatusOr<ResizeOptions> options = options_of(args, begun);
+  if (!options.ok()) return report(options.status());
   Progress progress;
   options->progress = [&progress](const ResizeProgress& done) { progress.show(done); };
-  const absl::StatusOr<ResizeReport> done = resize(args.name, *options, *access);
-  progress.end();
-  if (!done.ok()) return report(done.status());
-  if (done->finished_earlier) complain("a resize that had been cut short was finished first");
   const absl::StatusOr<Changed> segment = Changed::attach(args.name, args);
   if (!segment.ok()) return report(segment.status());
+  const absl::StatusOr<ResizeReport> done = resize(args.name, *options, *access);
+  progress.end();
+  if (status_name(done.status()) == "resize_unfinished") segment->note("resize, not finished");
+  if (!done.ok()) return report(done.status());
+  if (done->finished_earlier) complain("a resize that had been cut short was finished first");
   segment->note(join("resize ", done->slots_before, " to ", done->slots_after, " slots, ",
                      done->keys, " keys"));
   emit(join("segment ", escape_text(args.name), ": ", done->slots_before, " to ", done->slots_after,

@@ -121,8 +121,8 @@ std::vector<ScreenLine> TopView::head(size_t most) const {
   };
   std::vector<ScreenLine> lines;
   lines.push_back({join("brim top ", escape_key(segment_), "  ", utc_text(now_.wall_ns),
-                        now_.gone ? "  NAME GONE" : "", "  ", human_bytes(info.size_bytes), ", ",
-                        now_.attached, " attached")});
+                        now_.gone ? "  NAME GONE" : "", info.paused ? "  PAUSED" : "", "  ",
+                        human_bytes(info.size_bytes), ", ", now_.attached, " attached")});
   lines.push_back(
       {join("slots   ", number(info.slots), ": live ", number(slots.live), " (",
             percent(static_cast<double>(slots.live), static_cast<double>(info.slots)), "), idle ",

@@ -25,13 +25,13 @@ def commands(source):
     for name, what, text in sections:
         command = name.lower()
         lines = [line for line in synopsis.splitlines() if line.startswith(f'*brim* *{command}*')]
-        if lines:
-            found[command] = (what or 'TODO', lines, text.strip())
+        if lines and what is not None:
+            found[command] = (what, lines, text.strip())
     return found
 
 
 def page(command, what, synopsis, text):
-    text = re.sub(r'(?m)^##+ ', '# ', text).replace('See *COMMON OPTIONS*.', 'See *brim*(1).')
+    text = re.sub(r'(?m)^##+ ', '# ', text).replace('*COMMON OPTIONS*', '*brim*(1)')
     lines = '\n'.join(synopsis)
     return (f'brim-{command}(1)\n\n# NAME\n\nbrim-{command} - {what[0].lower() + what[1:]}\n\n'
             f'# SYNOPSIS\n\n{lines.removesuffix("++")}\n\n# DESCRIPTION\n\n{text}\n\n'

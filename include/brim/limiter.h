@@ -297,7 +297,8 @@ class Limiter {
 
   // Takes the policy out: policy() and policy_names() know it no more. Handles that exist, here and
   // in other processes, go on deciding under its last text. define() of the name brings it back
-  // with all keys as if never seen. FailedPrecondition (policy_in_use) if an override names it.
+  // with all keys as if never seen (keys of logs and leases keep what they owe). FailedPrecondition
+  // (policy_in_use) if an override names it.
   absl::Status remove_policy(std::string_view name) const;
   // All keys of the policy are as if never seen; its text stays as it is at that moment.
   // FailedPrecondition (policy_change_unfit) for logs and leases: reset() each key.

@@ -22,7 +22,7 @@ struct ResizeProgress {
   uint64_t keys = 0;  // carried over so far; a key has one for each rate of its policy
 };
 
-// Zero: as it is.
+// Zero: as it is. With nothing set a resize that was killed is finished, and no other is begun.
 struct ResizeOptions {
   uint64_t capacity = 0;
   uint32_t name_bytes = 0;

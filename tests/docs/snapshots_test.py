@@ -102,7 +102,7 @@ class Snapshots(unittest.TestCase):
         self.addCleanup(database.close)
         tables = [name for name, in database.execute(
             "SELECT name FROM sqlite_master WHERE type = 'table'")]
-        self.assertEqual(len(tables), 5)
+        self.assertEqual(len(tables), 6)
         for table in tables:
             columns = ', '.join(f'`{row[1]}`' for row in
                                 database.execute(f'PRAGMA table_info({table})'))

@@ -210,7 +210,7 @@ class Look(BrimTest):
         self.assertEqual(sum(info['occupancy'].values()), info['slots'])
         self.assertIn('probe_0', [counter['name'] for counter in info['counters']])
         table = self.good('info', name).text
-        self.assertRegex(table, r'(?m)^p +3 +0 +0 +0 +0 +0 +0 +0  1/h burst 1000$')
+        self.assertRegex(table, r'(?m)^p +3 +0 +0 +0 +0 +0 +0 +0 +0  1/h burst 1000$')
         rows = list(csv.reader(io.StringIO(self.good('info', name, '--format', 'csv').text)))
         self.assertIn(['policy', 'p', 'allowed', '3'], rows)
         self.assertEqual({len(row) for row in rows}, {4})

@@ -98,6 +98,12 @@ class Doctor(BrimTest):
         self.assertIn('brim resize', found['occupancy']['remedy'])
         self.assertEqual(found['evictions']['level'], 'warning')
 
+    def test_paused(self):
+        name = self.create()
+        self.assertNotIn('paused', self.findings(name))
+        self.assertEqual(brim('pause', name).code, OK)
+        self.assertEqual(self.findings(name)['paused']['level'], 'warning')
+
     def test_full_table(self):
         name = self.create('--capacity', '64', '--on-full', 'deny')
         self.fill(name, [b'%d' % i for i in range(1000)])
