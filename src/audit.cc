@@ -67,6 +67,8 @@ absl::Status Limiter::record(std::string_view what) const {
   note.set_text(what);
   const auto lock = engine.registry.lock();
   if (!lock.held()) return engine.lock_error();
+  // Resized while the lock was waited for: nobody will look at this ring again.
+  if (engine.superseded() && &engine_->current() != &engine) return record(what);
   shm::store_note(engine.segment->audit(), section->count, note, checker(engine));
   return absl::OkStatus();
 }

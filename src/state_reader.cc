@@ -5,6 +5,7 @@
 
 #include "brim/state.h"
 #include "shm/names.h"
+#include "shm/succession.h"
 #include "src/cell_context.h"
 #include "src/override_list.h"
 #include "src/policy_words.h"
@@ -210,6 +211,7 @@ SegmentState StateReader::segment() const {
   SegmentState state;
   state.name = canonical_name(engine_->segment->path());
   state.uuid = hex_bytes(header.uuid, sizeof(header.uuid));
+  state.lineage = hex_bytes(shm::lineage_of(header), sizeof(header.lineage));
   state.boot_id = hex_bytes(header.boot_id, sizeof(header.boot_id));
   state.hash_seed = shm::hash_seed(header);
   state.layout_version = header.layout_version;
@@ -271,6 +273,12 @@ int64_t StateReader::now_ns() const { return engine_->clock.now(); }
 uint64_t StateReader::slots() const { return engine_->table.slot_count(); }
 
 bool StateReader::linked() const { return engine_->segment->linked(); }
+
+bool StateReader::superseded() const { return engine_->superseded(); }
+
+bool StateReader::moving() const {
+  return (engine_->flags() & (shm::kFlagFilling | shm::kFlagSuperseded)) != 0;
+}
 
 bool StateReader::for_each_change(const std::function<bool(const KeyState&)>& changed,
                                   const std::function<bool(uint64_t slot)>& gone) {

@@ -170,8 +170,10 @@ PutResult StateWriter::put(const KeyState& state, int64_t elapsed_ns) const {
   for (;;) {
     const Engine& engine = engine_->current();
     const PutResult result = put_in(engine, state, elapsed_ns);
-    // Resized meanwhile: the new table may have got the key before.
-    if (!engine.superseded() || &engine_->current() == &engine) return result;
+    if (!engine.superseded()) return result;
+    // Resized meanwhile: the new table may have got the key before. What only the old one got is
+    // carried by nobody any more.
+    if (&engine_->current() == &engine) return PutResult::kContended;
   }
 }
 
@@ -266,7 +268,12 @@ void StateWriter::note_snapshot(const Limiter& limiter, uint64_t generation, uin
   if (limiter.engine_ == nullptr || !limiter.engine_->check_writable().ok()) return;
   const Engine& engine = limiter.engine_->current();
   shm::SnapshotStatus& status = engine.segment->shared()->snapshot;
-  if (generation == 0) return shm::count_failed_snapshot(status);
+  if (generation == 0) {
+    // Until a resize is done, whoever asks by name is told by the old table.
+    const Engine& attached = *limiter.engine_;
+    if (&attached != &engine) shm::count_failed_snapshot(attached.segment->shared()->snapshot);
+    return shm::count_failed_snapshot(status);
+  }
   shm::store_snapshot(status, {generation, static_cast<uint64_t>(engine.clock.now()),
                                static_cast<uint64_t>(duration_ns), rows, 0});
 }

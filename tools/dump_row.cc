@@ -121,7 +121,8 @@ bool RowPrinter::print(const Row& row) {
     case Format::kJson:
       break;
   }
-  return emit(json(row));
+  write_row(json_.line(), row);
+  return emit(json_.take());
 }
 
 void RowPrinter::end(std::optional<uint64_t> matched, bool more) {
@@ -161,23 +162,23 @@ std::string RowPrinter::csv(const Row& row) {
                   retry.has_value() && *retry != kNever ? std::to_string(*retry) : ""});
 }
 
-std::string RowPrinter::json(const Row& row) {
+void write_row(JsonWriter& json, const Row& row) {
   const KeyInfo& key = row.key();
-  json_.line().begin('{').field("policy", row.policy()).field("part", key.part).name("key");
-  key.has_name ? json_.value(escape_key(key.name)) : json_.null();
-  json_.name("key_base64");
-  key.has_name ? json_.value(base64(key.name)) : json_.null();
-  json_.name("key_length");
-  key.has_name ? json_.value(key.name_length) : json_.null();
-  json_.field("key_cut", row.cut()).field("fingerprint", fingerprint_text(key));
-  json_.field("state", state_text(key.state));
-  if (row.remaining().has_value()) json_.field("remaining", *row.remaining());
-  if (row.has_reset()) json_.name("reset_after_ns").duration(row.reset_ns());
-  if (row.retry_ns().has_value()) json_.name("retry_after_ns").duration(*row.retry_ns());
+  json.begin('{').field("policy", row.policy()).field("part", key.part).name("key");
+  key.has_name ? json.value(escape_key(key.name)) : json.null();
+  json.name("key_base64");
+  key.has_name ? json.value(base64(key.name)) : json.null();
+  json.name("key_length");
+  key.has_name ? json.value(key.name_length) : json.null();
+  json.field("key_cut", row.cut()).field("fingerprint", fingerprint_text(key));
+  json.field("state", state_text(key.state));
+  if (row.remaining().has_value()) json.field("remaining", *row.remaining());
+  if (row.has_reset()) json.name("reset_after_ns").duration(row.reset_ns());
+  if (row.retry_ns().has_value()) json.name("retry_after_ns").duration(*row.retry_ns());
   if (row.rate() != nullptr) {
-    json_.field("limit", row.rate()->limit).field("burst", row.rate()->burst);
+    json.field("limit", row.rate()->limit).field("burst", row.rate()->burst);
   }
-  return json_.end('}').take();
+  json.end('}');
 }
 
 }  // namespace brim::tools

@@ -75,6 +75,9 @@ class Row {
   std::optional<int64_t> retry_ns_;
 };
 
+// The row as an object of JSON.
+void write_row(JsonWriter& json, const Row& row);
+
 // Prints rows one by one.
 class RowPrinter {
  public:
@@ -90,7 +93,6 @@ class RowPrinter {
  private:
   std::string table_row(const Row& row) const;
   static std::string csv(const Row& row);
-  std::string json(const Row& row);
 
   Format format_;
   bool retry_;

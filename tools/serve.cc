@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "cli.h"
 #include "output.h"
@@ -30,6 +31,13 @@ bool is_loopback(const std::string& address) {
   in_addr bytes{};
   if (inet_pton(AF_INET, address.c_str(), &bytes) == 1) return ntohl(bytes.s_addr) >> 24 == 127;
   return address == "::1";
+}
+
+// Names of hosts are the same in any case.
+std::string lower(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; });
+  return name;
 }
 
 // "host:port", "[address]:port", or either without a port. False if it is neither.
@@ -88,10 +96,10 @@ bool host_is_ours(const std::string& host, const ServeArgs& args) {
   std::string port;
   int number = 0;
   if (!split_host(host, name, port) || (!port.empty() && !parse_port(port, number))) return false;
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; });
+  name = lower(std::move(name));
   if (name == "localhost" || name == "127.0.0.1" || name == "::1") return true;
-  if (std::find(args.hosts.begin(), args.hosts.end(), name) != args.hosts.end()) return true;
+  const auto is_it = [&name](const std::string& each) { return lower(each) == name; };
+  if (std::any_of(args.hosts.begin(), args.hosts.end(), is_it)) return true;
   // No name that somebody could make lead here: numbers.
   if (args.allow_remote && is_numeric(name)) return true;
   const absl::StatusOr<Listen> listen = parse_listen(args.listen);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "dump.h"
+#include "dump_row.h"
 #include "output.h"
 
 namespace brim::tools {
@@ -28,44 +29,6 @@ const PolicyInfo* find_policy(const std::vector<PolicyInfo>& policies, uint16_t 
 std::string policy_name(const std::vector<PolicyInfo>& policies, uint16_t number) {
   const PolicyInfo* const policy = find_policy(policies, number);
   return policy == nullptr ? join("#", number) : escape_key(policy->name);
-}
-
-// The rate that a key's slot belongs to; null for bans and for what has been removed.
-const Rate* find_rate(const std::vector<PolicyInfo>& policies, const KeyInfo& key) {
-  const PolicyInfo* const policy = find_policy(policies, key.policy);
-  if (policy == nullptr || key.part >= policy->policy.rates.size()) return nullptr;
-  return &policy->policy.rates[key.part];
-}
-
-// Logs and leases do not tell from outside what is left.
-bool tells_remaining(const Rate* rate) {
-  return rate != nullptr && rate->algorithm != Algorithm::kSlidingLog &&
-         rate->algorithm != Algorithm::kConcurrency;
-}
-
-void json_name(JsonWriter& json, bool has_name, std::string_view name, uint64_t fingerprint) {
-  json.name("key");
-  has_name ? json.value(escape_key(name)) : json.null();
-  json.name("key_base64");
-  has_name ? json.value(base64(name)) : json.null();
-  json.field("fingerprint", hex_digits(fingerprint, 13));
-}
-
-// A key with the fields that `brim dump --format json` gives it.
-std::string key_json(const std::vector<PolicyInfo>& policies, const KeyInfo& key,
-                     const Rate* rate) {
-  JsonWriter json;
-  json.begin('{').field("policy", policy_name(policies, key.policy)).field("part", key.part);
-  json_name(json, key.has_name, key.name, key.fingerprint);
-  json.name("key_length");
-  key.has_name ? json.value(key.name_length) : json.null();
-  json.field("key_cut", key.has_name && key.name_length > key.name.size());
-  const bool ban = key.part == KeyInfo::kBanPart;
-  if (tells_remaining(rate)) json.field("remaining", key.decision.remaining);
-  json.name("reset_after_ns");
-  json.duration(ban ? key.decision.retry_after_ns : key.decision.reset_after_ns);
-  if (rate != nullptr) json.field("limit", rate->limit).field("burst", rate->burst);
-  return json.end('}').take();
 }
 
 // The `most` largest of all that is offered, and how many there were.
@@ -96,48 +59,38 @@ class Largest {
   uint64_t count_ = 0;
 };
 
-// What the samples of decisions tell, most decided first. Each stands for about kSampleRate.
-std::string hot_json(const std::string& name, const Inspector& inspector, uint64_t since,
-                     uint64_t limit) {
-  struct Counts {
-    HotSample sample;
-    uint64_t allowed = 0;
-    uint64_t denied = 0;
-  };
-  const std::vector<PolicyInfo> policies = inspector.policies();
-  std::vector<HotSample> samples = inspector.hot_samples(since);
-  std::map<std::pair<uint16_t, uint64_t>, Counts> keys;
-  for (HotSample& sample : samples) {
-    Counts& counts = keys[{sample.policy, sample.fingerprint}];
-    ++(sample.admitted ? counts.allowed : counts.denied);
-    if (counts.allowed + counts.denied == 1 || sample.has_name) counts.sample = std::move(sample);
-  }
-  Largest kept(limit);
-  for (const auto& [key, counts] : keys) {
-    kept.offer(static_cast<int64_t>(counts.allowed + counts.denied), [&, &counts = counts] {
-      JsonWriter json;
-      json.begin('{').field("policy", policy_name(policies, counts.sample.policy));
-      json_name(json, counts.sample.has_name, counts.sample.name, counts.sample.fingerprint);
-      json.field("allowed", counts.allowed * Inspector::kSampleRate);
-      return json.field("denied", counts.denied * Inspector::kSampleRate).end('}').take();
-    });
-  }
-  JsonWriter json;
-  json.begin('{').field("version", 1).field("segment", name);
-  json.field("sample_rate", Inspector::kSampleRate).field("samples", samples.size());
+// A key of the samples: the most of its text that is told, and how much of it the segment has.
+void json_name(JsonWriter& json, const HotSample& sample) {
+  const std::string_view name = std::string_view(sample.name).substr(0, Served::kMostText);
+  json.name("key");
+  sample.has_name ? json.value(escape_key(name)) : json.null();
+  json.name("key_base64");
+  sample.has_name ? json.value(base64(name)) : json.null();
+  json.name("key_stored");
+  sample.has_name ? json.value(sample.name.size()) : json.null();
+  json.field("key_cut", name.size() < sample.name.size());
+  json.field("fingerprint", hex_digits(sample.fingerprint, 13));
+}
+
+void add_rows(JsonWriter& json, const std::vector<std::string>& rows, uint64_t limit) {
   json.name("keys").begin('[');
-  for (const std::string& text : kept.take()) json.line().literal(text);
-  return json.line().end(']').end('}').take() + "\n";
+  for (size_t i = 0; i < std::min<size_t>(rows.size(), limit); ++i) json.line().literal(rows[i]);
+  json.line().end(']');
 }
 
 }  // namespace
 
 template <class Value>
-absl::StatusOr<Value> Remembered<Value>::get(const std::function<absl::StatusOr<Value>()>& read) {
+Shared<Value> Remembered<Value>::get(const std::function<absl::StatusOr<Value>()>& read) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const int64_t before = now_ns();
   if (before < next_ns_) return value_;
-  value_ = read();
+  absl::StatusOr<Value> value = read();
+  if (value.ok()) {
+    value_ = std::make_shared<const Value>(*std::move(value));
+  } else {
+    value_ = value.status();
+  }
   const int64_t after = now_ns();
   next_ns_ = std::max(before + least_ns_, after + 10 * (after - before));
   return value_;
@@ -150,24 +103,24 @@ absl::StatusOr<std::string> Served::attach_and(
   return tell(*inspector);
 }
 
-absl::StatusOr<Reading> Served::reading() {
+Shared<Reading> Served::reading() {
   return reading_.get([this] { return read_segment(name_, options_); });
 }
 
-absl::StatusOr<std::string> Served::info() {
+Shared<std::string> Served::info() {
   return info_.get([this] {
     return attach_and([this](const Inspector& inspector) { return info_json(name_, inspector); });
   });
 }
 
-absl::StatusOr<std::string> Served::policies() {
+Shared<std::string> Served::policies() {
   return policies_.get([this] {
     return attach_and(
         [this](const Inspector& inspector) { return policies_json(name_, inspector); });
   });
 }
 
-absl::StatusOr<std::string> Served::attached() {
+Shared<std::string> Served::attached() {
   return attached_.get([this] {
     return attach_and(
         [this](const Inspector& inspector) { return attached_json(name_, inspector); });
@@ -177,24 +130,21 @@ absl::StatusOr<std::string> Served::attached() {
 absl::StatusOr<Served::Keys> Served::read_keys() const {
   const absl::StatusOr<Inspector> inspector = Inspector::attach(name_, options_);
   if (!inspector.ok()) return inspector.status();
-  const std::vector<PolicyInfo> policies = inspector->policies();
+  const DumpPolicies policies = dump_policies(name_, options_, inspector->policies());
   Largest kept[3] = {Largest(kMostKeys), Largest(kMostKeys), Largest(kMostKeys)};
   inspector->for_each_key([&](const KeyInfo& key) {
-    if (key.state != SlotState::kLive) return true;
-    const Rate* const rate = find_rate(policies, key);
-    const auto text = [&] { return key_json(policies, key, rate); };
+    const auto policy = policies.find(key.policy);
+    const Row row(key, policy == policies.end() ? nullptr : &policy->second);
     const auto offer = [&](KeyOrder order, int64_t score) {
-      kept[static_cast<size_t>(order)].offer(score, text);
+      kept[static_cast<size_t>(order)].offer(score, [&] {
+        JsonWriter json;
+        write_row(json, row.with_name(key.name.substr(0, kMostText)));
+        return json.take();
+      });
     };
-    const uint32_t left = key.decision.remaining;
-    offer(KeyOrder::kLive, -static_cast<int64_t>(key.slot));
-    if (key.part == KeyInfo::kBanPart && key.decision.reason == Reason::kBarred) {
-      offer(KeyOrder::kRefused, key.decision.retry_after_ns);
-    } else if (tells_remaining(rate) && left == 0) {
-      offer(KeyOrder::kRefused, key.decision.reset_after_ns);
-    } else if (tells_remaining(rate) && left <= rate->burst / 10) {
-      offer(KeyOrder::kNear, -static_cast<int64_t>(uint64_t{left} * 1000000 / rate->burst));
-    }
+    if (key.state == SlotState::kLive) offer(KeyOrder::kLive, -static_cast<int64_t>(key.slot));
+    if (row.refused()) offer(KeyOrder::kRefused, row.retry_ns().value_or(0));
+    if (row.near()) offer(KeyOrder::kNear, -int64_t{*row.remaining()});
     return true;
   });
   Keys keys;
@@ -207,34 +157,70 @@ absl::StatusOr<Served::Keys> Served::read_keys() const {
 
 absl::StatusOr<std::string> Served::keys(KeyOrder order, uint64_t limit) {
   constexpr const char* kNames[] = {"refused", "near", "live"};
-  const absl::StatusOr<Keys> keys = keys_.get([this] { return read_keys(); });
+  const Shared<Keys> keys = keys_.get([this] { return read_keys(); });
   if (!keys.ok()) return keys.status();
   const auto i = static_cast<size_t>(order);
-  const std::vector<std::string>& shown = keys->shown[i];
   JsonWriter json;
   json.begin('{').field("version", 1).field("segment", name_).field("state", kNames[i]);
-  json.field("count", keys->counts[i]).name("keys").begin('[');
-  for (size_t n = 0; n < std::min<size_t>(shown.size(), limit); ++n) json.line().literal(shown[n]);
-  return json.line().end(']').end('}').take() + "\n";
+  json.field("count", (*keys)->counts[i]);
+  add_rows(json, (*keys)->shown[i], limit);
+  return json.end('}').take() + "\n";
 }
 
 // The samples of the last minute in which somebody asked; for the first one all there are.
-uint64_t Served::hot_since(uint64_t position) {
+uint64_t Served::hot_since(const Inspector& inspector) {
   constexpr int64_t kSpanNs = 60000000000;
   constexpr uint64_t kRing = 4096;
-  const std::lock_guard<std::mutex> lock(marks_mutex_);
+  const uint64_t position = inspector.hot_position();
+  const std::string uuid = inspector.info().uuid;
   const int64_t now = now_ns();
-  if (!marks_.empty() && position < marks_.back().second) marks_.clear();  // another segment
+  // Another segment has the name, or somebody set the position back.
+  if (uuid != marked_uuid_ || (!marks_.empty() && position < marks_.back().second)) marks_.clear();
+  marked_uuid_ = uuid;
   if (marks_.empty()) marks_.emplace_back(now, position - std::min(position, kRing));
   if (now - marks_.back().first >= 1000000000) marks_.emplace_back(now, position);
   while (marks_.size() > 1 && now - marks_[1].first > kSpanNs) marks_.pop_front();
   return marks_.front().second;
 }
 
-absl::StatusOr<std::string> Served::hot(uint64_t limit) {
+// What the samples of decisions tell, most decided first. Each stands for about kSampleRate.
+absl::StatusOr<Served::Hot> Served::read_hot() {
+  struct Counts {
+    HotSample sample;
+    uint64_t allowed = 0;
+    uint64_t denied = 0;
+  };
   const absl::StatusOr<Inspector> inspector = Inspector::attach(name_, options_);
   if (!inspector.ok()) return inspector.status();
-  return hot_json(name_, *inspector, hot_since(inspector->hot_position()), limit);
+  const std::vector<PolicyInfo> policies = inspector->policies();
+  std::vector<HotSample> samples = inspector->hot_samples(hot_since(*inspector));
+  std::map<std::pair<uint16_t, uint64_t>, Counts> keys;
+  for (HotSample& sample : samples) {
+    Counts& counts = keys[{sample.policy, sample.fingerprint}];
+    ++(sample.admitted ? counts.allowed : counts.denied);
+    if (counts.allowed + counts.denied == 1 || sample.has_name) counts.sample = std::move(sample);
+  }
+  Largest kept(kMostKeys);
+  for (const auto& [key, counts] : keys) {
+    kept.offer(static_cast<int64_t>(counts.allowed + counts.denied), [&, &counts = counts] {
+      JsonWriter json;
+      json.begin('{').field("policy", policy_name(policies, counts.sample.policy));
+      json_name(json, counts.sample);
+      json.field("allowed", counts.allowed * Inspector::kSampleRate);
+      return json.field("denied", counts.denied * Inspector::kSampleRate).end('}').take();
+    });
+  }
+  return Hot{kept.take(), samples.size()};
+}
+
+absl::StatusOr<std::string> Served::hot(uint64_t limit) {
+  const Shared<Hot> hot = hot_.get([this] { return read_hot(); });
+  if (!hot.ok()) return hot.status();
+  JsonWriter json;
+  json.begin('{').field("version", 1).field("segment", name_);
+  json.field("sample_rate", Inspector::kSampleRate).field("samples", (*hot)->samples);
+  add_rows(json, (*hot)->shown, limit);
+  return json.end('}').take() + "\n";
 }
 
 }  // namespace brim::tools

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -18,19 +19,24 @@
 
 namespace brim::tools {
 
+// A value that is shared by all who asked for it.
+template <class Value>
+using Shared = absl::StatusOr<std::shared_ptr<const Value>>;
+
 // A value that is read anew at most once in `least_ns`, and so seldom that reading it takes a tenth
-// of the time at most. Whoever asks meanwhile gets the last one. For any thread.
+// of the time at most. Whoever asks meanwhile gets the last one. For any thread; one reads at a
+// time.
 template <class Value>
 class Remembered {
  public:
   explicit Remembered(int64_t least_ns) : least_ns_(least_ns) {}
-  absl::StatusOr<Value> get(const std::function<absl::StatusOr<Value>()>& read);
+  Shared<Value> get(const std::function<absl::StatusOr<Value>()>& read);
 
  private:
   std::mutex mutex_;
   int64_t least_ns_;
   int64_t next_ns_ = 0;
-  absl::StatusOr<Value> value_ = absl::UnknownError("not read yet");
+  Shared<Value> value_ = absl::UnknownError("not read yet");
 };
 
 enum class KeyOrder : uint8_t { kRefused, kNear, kLive };
@@ -42,14 +48,15 @@ class Served {
   Served(std::string name, Options options) : name_(std::move(name)), options_(options) {}
 
   const std::string& name() const { return name_; }
-  absl::StatusOr<Reading> reading();
-  absl::StatusOr<std::string> info();
-  absl::StatusOr<std::string> policies();
-  absl::StatusOr<std::string> attached();
+  Shared<Reading> reading();
+  Shared<std::string> info();
+  Shared<std::string> policies();
+  Shared<std::string> attached();
   absl::StatusOr<std::string> keys(KeyOrder order, uint64_t limit);
   absl::StatusOr<std::string> hot(uint64_t limit);
 
   static constexpr uint64_t kMostKeys = 1000;
+  static constexpr size_t kMostText = 1024;  // bytes told of a key
 
  private:
   // The first keys of each order as JSON, and how many there are.
@@ -57,10 +64,16 @@ class Served {
     std::vector<std::string> shown[3];
     uint64_t counts[3] = {};
   };
+  // The keys most decided as JSON, of so many samples.
+  struct Hot {
+    std::vector<std::string> shown;
+    size_t samples = 0;
+  };
   absl::StatusOr<std::string> attach_and(
       const std::function<std::string(const Inspector&)>& tell) const;
   absl::StatusOr<Keys> read_keys() const;
-  uint64_t hot_since(uint64_t position);
+  absl::StatusOr<Hot> read_hot();
+  uint64_t hot_since(const Inspector& inspector);
 
   std::string name_;
   Options options_;
@@ -69,8 +82,10 @@ class Served {
   Remembered<std::string> policies_{250000000};
   Remembered<std::string> attached_{250000000};
   Remembered<Keys> keys_{1000000000};
-  std::mutex marks_mutex_;
+  Remembered<Hot> hot_{1000000000};
+  // Only within hot_, so by one at a time and in order.
   std::deque<std::pair<int64_t, uint64_t>> marks_;  // times and positions of the samples then
+  std::string marked_uuid_;                         // of the segment that they belong to
 };
 
 }  // namespace brim::tools

@@ -66,7 +66,7 @@ class Deadline {
 class Exchange : public httplib::Stream {
  public:
   Exchange(int fd, std::string head, const std::atomic<bool>& crowded)
-      : fd_(fd), head_(std::move(head)), deadline_(crowded) {}
+      : fd_(fd), head_(std::move(head)), crowded_(crowded) {}
 
   bool is_readable() const override { return at_ < head_.size(); }
   bool is_writable() const override { return true; }
@@ -77,11 +77,13 @@ class Exchange : public httplib::Stream {
     return static_cast<ssize_t>(n);
   }
   ssize_t write(const char* bytes, size_t size) override {
+    // From here on: the time that the answer took to make is not its reader's fault.
+    if (!deadline_.has_value()) deadline_.emplace(crowded_);
     for (;;) {
       const ssize_t n = send(fd_, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
       if (n >= 0) return n;
       if (errno != EINTR && errno != EAGAIN) return -1;
-      if (errno == EAGAIN && !deadline_.wait(fd_, POLLOUT)) return -1;
+      if (errno == EAGAIN && !deadline_->wait(fd_, POLLOUT)) return -1;
     }
   }
   // Nothing here depends on who asks.
@@ -93,7 +95,8 @@ class Exchange : public httplib::Stream {
   int fd_;
   std::string head_;
   size_t at_ = 0;
-  Deadline deadline_;
+  const std::atomic<bool>& crowded_;
+  std::optional<Deadline> deadline_;
 };
 
 // A few threads. Whoever comes when too many wait is served by the one that accepts: with nothing.
@@ -226,11 +229,11 @@ WebRequest request_of(const httplib::Request& from) {
   return request;
 }
 
-void give(const WebAnswer& answer, httplib::Response& to) {
+void give(WebAnswer answer, httplib::Response& to) {
   for (const auto& [name, value] : kGuardHeaders) to.set_header(name, value);
   if (answer.status == 405) to.set_header("Allow", "GET, HEAD");
   to.status = answer.status;
-  to.body = answer.body;
+  to.body = std::move(answer.body);
   if (answer.type != nullptr) to.set_header("Content-Type", answer.type);
 }
 

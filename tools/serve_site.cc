@@ -19,11 +19,18 @@ WebAnswer fail(int status, std::string_view error, std::string_view message) {
   return {status, kJson, json.end('}').take() + "\n"};
 }
 
+WebAnswer fail(const absl::Status& status) {
+  const absl::string_view message = status.message();
+  return fail(status_name(status) == "segment_not_found" ? 404 : 503, status_name(status),
+              std::string_view(message.data(), message.size()));
+}
+
 WebAnswer tell(const absl::StatusOr<std::string>& json) {
-  if (json.ok()) return {200, kJson, *json};
-  const absl::string_view message = json.status().message();
-  return fail(status_name(json.status()) == "segment_not_found" ? 404 : 503,
-              status_name(json.status()), std::string_view(message.data(), message.size()));
+  return json.ok() ? WebAnswer{200, kJson, *json} : fail(json.status());
+}
+
+WebAnswer tell(const Shared<std::string>& json) {
+  return json.ok() ? WebAnswer{200, kJson, **json} : fail(json.status());
 }
 
 std::optional<WebAnswer> page(const std::string& path) {
@@ -88,8 +95,8 @@ WebAnswer Site::metrics() {
   std::vector<Reading> readings;
   for (const std::unique_ptr<Served>& each : served_) {
     names.push_back(each->name());
-    if (absl::StatusOr<Reading> reading = each->reading(); reading.ok()) {
-      readings.push_back(*std::move(reading));
+    if (const Shared<Reading> reading = each->reading(); reading.ok()) {
+      readings.push_back(**reading);
     }
   }
   return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_text(names, readings)};

@@ -68,7 +68,8 @@ class Snapshotter {
   // Writes what has changed since the last one; everything, the first time. A file of an earlier
   // segment of this name is restored into this one first, so that nothing is lost; a damaged or
   // foreign file is renamed to FILE.corrupt-TIME, never overwritten: see set_aside().
-  // Errors: Unavailable (snapshot_not_leader, with who is; snapshot_busy), ResourceExhausted
+  // Errors: Unavailable (snapshot_not_leader, with who is; snapshot_busy; snapshot_moving: a resize
+  // is going on or was killed), ResourceExhausted
   // (snapshot_no_space), PermissionDenied (snapshot_unwritable), FailedPrecondition
   // (snapshot_other_segment, snapshot_symlink, snapshot_not_regular, snapshot_forked). After any
   // error the last whole snapshot is still there, and the next call tries again.
@@ -76,6 +77,9 @@ class Snapshotter {
 
   // False once the segment's name is gone or another's: open a new one then.
   bool linked() const;
+  // True once the segment was resized. Another table decides then: take() fails until the resize is
+  // done, and linked() is false after it.
+  bool superseded() const;
   // What take() renamed a damaged file to, or copied one to whose keys found no place in this
   // segment, and why; empty if there was none.
   const std::string& set_aside() const;
@@ -117,6 +121,7 @@ class SnapshotLoop {
   absl::Status take();
   friend class SnapshotThread;
   absl::Status leave_removed();
+  void leave();
   absl::Status open(bool may_make);
   absl::Status make_from_file();
   void say(int level, const std::string& what) const;

@@ -100,6 +100,7 @@ struct OverrideState {
 struct SegmentState {
   std::string name;
   std::string uuid;
+  std::string lineage;  // uuid of the first table of a line of resized ones; its own if not resized
   std::string boot_id;
   std::string hash_seed;  // secret: whoever knows it can make keys collide; for Options::hash_seed
   uint32_t layout_version = 0;
@@ -119,6 +120,11 @@ class StateReader {
   int64_t now_ns() const;
   uint64_t slots() const;  // of the segment: every state's slot is less
   bool linked() const;
+  // True once the segment was resized: another table decides, and what is read here grows old. Is
+  // the resize done, the name leads there: attach again.
+  bool superseded() const;
+  // True also for a table that takes another's place and may not have all its keys yet.
+  bool moving() const;
 
   // The states that are new or have changed since the last call (the first time: all), in order of
   // their slots, and the slots of those that are gone: idle, or another key's. Keeps 8 bytes a
@@ -167,7 +173,7 @@ class StateWriter {
   absl::Status put_override(const OverrideState& entry, int64_t elapsed_ns = 0) const;
 
   // Leaves in the segment what Inspector::info() tells of snapshots: one was taken just now, or
-  // (generation 0) failed.
+  // (generation 0) failed. A failure amid a resize is left in both tables.
   static void note_snapshot(const Limiter& limiter, uint64_t generation, uint64_t rows,
                             int64_t duration_ns);
 

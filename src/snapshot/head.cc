@@ -17,9 +17,15 @@ class Meta {
   explicit Meta(Sum& sum) : sum_(sum) {}
   template <class Value>
   void field(std::string_view name, Value& value);
+  // Not kept, and not in the sum, if it is empty: earlier files do not have it.
+  void optional_field(std::string_view name, std::string& value) {
+    optional_text(name, value);
+    if (!value.empty()) sum_.add(name).add(value);
+  }
   virtual ~Meta() = default;
   virtual void integer(std::string_view name, int64_t& value) = 0;
   virtual void text(std::string_view name, std::string& value) = 0;
+  virtual void optional_text(std::string_view name, std::string& value) = 0;
 
  protected:
   Sum& sum_;
@@ -51,6 +57,9 @@ class MetaWriter : public Meta {
     is_text(value) ? insert_.bind_text(2, value) : insert_.bind_blob(2, value);
     run();
   }
+  void optional_text(std::string_view name, std::string& value) override {
+    if (!value.empty()) text(name, value);
+  }
   absl::Status status = absl::OkStatus();
 
  private:
@@ -69,16 +78,21 @@ class MetaReader : public Meta {
   void text(std::string_view name, std::string& value) override {
     find(name, [&] { value = select_.bytes(0); });
   }
+  void optional_text(std::string_view name, std::string& value) override {
+    find(
+        name, [&] { value = select_.bytes(0); }, false);
+  }
   absl::Status status = absl::OkStatus();
 
  private:
   template <class Take>
-  void find(std::string_view name, Take take) {
+  void find(std::string_view name, Take take, bool required = true) {
     if (!status.ok()) return;
     select_.bind_text(1, name);
     status = select_.step();
     if (!status.ok()) return;
     if (!select_.row()) {
+      if (!required) return;
       status = corrupt(cat("meta has no '", name, "'"));
       return;
     }
@@ -93,6 +107,7 @@ void visit_meta(Meta& meta, SnapshotFile& file, uint64_t& rows_sum) {
   Options& options = segment.options;
   meta.field("segment", segment.name);
   meta.field("uuid", segment.uuid);
+  meta.optional_field("lineage", segment.lineage);
   meta.field("boot_id", segment.boot_id);
   meta.field("layout_version", segment.layout_version);
   meta.field("hash_seed", segment.hash_seed);

@@ -29,6 +29,11 @@ constexpr int64_t kLeastInterval = 10000000;
 constexpr int kMostLastTries = 6;
 constexpr int64_t kLookAgain = 1000000000;  // for a leader that ended, or a segment that appeared
 
+// Somebody has to end it, but it costs a look only to see whether it is over.
+bool is_moving(const absl::Status& status) {
+  return snapshot::message_of(status).starts_with("snapshot_moving");
+}
+
 // No trouble, but a state that somebody else ends.
 bool is_wait(const absl::Status& status) {
   const std::string_view message = snapshot::message_of(status);
@@ -52,6 +57,7 @@ int64_t SnapshotLoop::step() {
   const std::string message(snapshot::message_of(status));
   if (message != last_) say(is_wait(status) ? kInfo : kError, message);
   last_ = message;
+  if (is_moving(status)) return options_.interval_ns;
   if (is_wait(status)) {
     return std::clamp(options_.interval_ns / 2, kLeastInterval, kLookAgain);
   }
@@ -76,6 +82,11 @@ absl::Status SnapshotLoop::finish() {
 // followed.
 absl::Status SnapshotLoop::leave_removed() {
   if (!snapshotter_.has_value() || snapshotter_->linked()) return absl::OkStatus();
+  if (snapshotter_->superseded()) {  // the table that has the name now has all of its keys
+    say(kInfo, cat("segment ", segment_, " was resized"));
+    leave();
+    return absl::OkStatus();
+  }
   const auto report = snapshotter_->take();
   if (report.ok()) {
     say_taken(*report);
@@ -86,10 +97,14 @@ absl::Status SnapshotLoop::leave_removed() {
                     snapshot::message_of(report.status())));
   }
   say(kWarning, cat("segment ", segment_, " was removed or replaced"));
+  leave();
+  return absl::OkStatus();
+}
+
+void SnapshotLoop::leave() {
   last_tries_ = 0;
   snapshotter_.reset();
   swept_.reset();
-  return absl::OkStatus();
 }
 
 absl::Status SnapshotLoop::take() {

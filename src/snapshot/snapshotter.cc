@@ -40,6 +40,7 @@ class Snapshotter::Impl {
   }
 
   bool linked() const { return reader_.linked(); }
+  bool superseded() const { return reader_.superseded(); }
 
   std::string aside;
   uint64_t restored = 0;
@@ -54,6 +55,8 @@ class Snapshotter::Impl {
       forget();  // another leader may have written meanwhile
       return status;
     }
+    // Before a file is merged into a table that nobody asks any more.
+    if (absl::Status status = check_settled(); !status.ok()) return status;
     if (absl::Status status = prepare(); !status.ok()) {
       forget();
       return status;
@@ -61,6 +64,15 @@ class Snapshotter::Impl {
     absl::StatusOr<SnapshotReport> report = write();
     if (!report.ok()) forget();
     return report;
+  }
+
+  // While a resize carries keys over, neither table has all of them, and the old one's grow stale.
+  absl::Status check_settled() const {
+    if (!reader_.moving()) return absl::OkStatus();
+    return absl::UnavailableError(
+        cat("snapshot_moving: segment ", limiter_.name(),
+            " is being resized, or its resize was killed: no snapshot is taken meanwhile; brim "
+            "resize finishes it"));
   }
 
   // What is in the file is not known any more: the next snapshot is a full one.
@@ -132,7 +144,10 @@ class Snapshotter::Impl {
     const SegmentState own = reader_.segment();
     const SegmentState& old = opened.head.segment;
     generation_ = opened.head.generation;
-    if (old.uuid == own.uuid) return absl::OkStatus();
+    // Resized, it is the same segment: it has all that is in the file, and what was undone since
+    // shall stay undone. A file of before lineages were kept may be of the first table.
+    const std::string& line = old.lineage.empty() ? old.uuid : old.lineage;
+    if (old.uuid == own.uuid || line == own.lineage) return absl::OkStatus();
     if (old.name != own.name) {
       return absl::FailedPreconditionError(
           cat("snapshot_other_segment: ", options_.file, " holds segment '", printable(old.name),
@@ -212,6 +227,8 @@ class Snapshotter::Impl {
     }
     head.segment = reader_.segment();
     head.overrides = reader_.overrides();
+    // Superseded meanwhile: what was read may lack what the new table has charged since.
+    if (absl::Status status = check_settled(); !status.ok()) return status;
     head.generation = generation_ + 1;
     head.rows = rows_;
     // The wall clock after the monotonic one: what passes in between is not counted, which is
@@ -296,6 +313,7 @@ absl::StatusOr<Snapshotter> Snapshotter::open(std::string_view segment,
 
 absl::StatusOr<SnapshotReport> Snapshotter::take() { return impl_->take(); }
 bool Snapshotter::linked() const { return impl_->linked(); }
+bool Snapshotter::superseded() const { return impl_->superseded(); }
 const std::string& Snapshotter::set_aside() const { return impl_->aside; }
 uint64_t Snapshotter::restored() const { return impl_->restored; }
 

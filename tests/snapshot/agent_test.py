@@ -280,6 +280,40 @@ class AgentTest(BrimTest):
         self.assertEqual(self.end(agent, signal.SIGTERM), 0)
         self.assertEqual(self.show()['rows'], 203)
 
+    def test_resized_under_an_agent(self):
+        """What an operator does right after a resize stays: the file is no earlier segment's."""
+        name = self.create('--policy', 'vip=48/d burst 2000', policy='p=24/d burst 1000')
+        self.good('ban', name, 'banned')
+        self.good('override', 'set', name, 'p', 'guest', '--use', 'vip')
+        self.good('factor', name, 'p', '0.5')
+        for key in ('k', 'other'):
+            self.good('try', name, key, '--policy', 'p', '--cost', '400')
+        agent = self.agent(name, '--interval', '50ms')
+        self.wait_until(lambda: self.generation() > 0 and self.show()['rows'] == 2)
+        before = self.show()
+        # Stopped, it sees the resize and all that comes after it at once.
+        agent.send_signal(signal.SIGSTOP)
+        self.good('resize', name, '--capacity', '5000')
+        self.good('unban', name, 'banned')
+        self.good('override', 'rm', name, 'p', 'guest')
+        self.good('factor', name, 'p', '1')
+        self.good('reset', name, 'k')
+        agent.send_signal(signal.SIGCONT)
+        self.wait_until(lambda: self.show()['uuid'] != before['uuid'])
+        after = self.show()
+        self.assertGreater(after['generation'], before['generation'])
+        self.assertEqual((after['overrides'], after['rows']), (0, 1))
+        left = json.loads(self.good('override', 'list', name, '--format', 'json').text)
+        self.assertEqual(left['overrides'], [])
+        live = json.loads(self.good('policy', 'list', name, '--format', 'json').text)['policies']
+        self.assertEqual([each['factor_ppm'] for each in live], [1000000, 1000000])
+        self.good('try', name, 'banned', '--policy', 'p', '--peek')
+        self.assertEqual(self.remaining(name), 1000)
+        self.assertEqual(self.remaining(name, 'other'), 600)
+        self.assertEqual(self.end(agent, signal.SIGTERM), 0)
+        self.assertEqual(self.info(name)['snapshot_generation'], self.generation())
+        self.assertFalse(any(b'was removed' in line for line in agent.said.lines), agent.said.lines)
+
     def test_agent_sweeps(self):
         """agent --sweep frees what has been idle, and nothing that owes."""
         name = self.create('--policy', 'quick=1000/s burst 5', policy='p=10/h burst 10')

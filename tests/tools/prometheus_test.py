@@ -157,7 +157,7 @@ class Scraped(BrimTest):
         server = Server(self, name, '--metrics-only')
         Load(self, name, 'p', [b'key%d' % i for i in range(20000)])  # new ones all the time
         prometheus = Prometheus(self, f'''
-global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+global: {{scrape_interval: 250ms, evaluation_interval: 250ms}}
 rule_files: ['{ALERTS}']
 scrape_configs:
   - job_name: brim

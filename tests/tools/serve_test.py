@@ -50,23 +50,61 @@ class Told(BrimTest):
             return server.json(f'/api/{name}/keys.json{query}')
         self.assertEqual({base64.b64decode(each['key_base64']) for each in keys('')['keys']},
                          set(KEYS))
-        self.assertEqual([each['key'] for each in keys('?state=near')['keys']], ['near'])
+        near = keys('?state=near')  # fewest left first; nothing left is near, too
+        self.assertEqual((near['count'], near['keys'][-1]['key']), (len(KEYS) + 1, 'near'))
         self.assertEqual(keys('?state=live')['count'], len(KEYS) + 2)
         self.assertEqual((len(keys('?limit=2')['keys']), keys('?limit=2')['count']), (2, len(KEYS)))
         by_dump = {each['key_base64']: each for each in json.loads(
             self.good('dump', name, '--format', 'json').text)['keys']}
         for each in keys('?state=live')['keys']:
-            for field in ('policy', 'part', 'key', 'fingerprint', 'key_length', 'remaining'):
-                self.assertEqual(each[field], by_dump[each['key_base64']][field])
+            row = by_dump[each['key_base64']]
+            times = {field: each[field] for field in ('reset_after_ns', 'retry_after_ns')}
+            self.assertEqual(each, row | times)
         for query in ('?limit=0', '?limit=1001', '?limit=x', '?state=all', '?limit=-1'):
             self.assertEqual(server.ask(f'/api/{name}/keys.json{query}')[0], 400, query)
+
+    def test_states_are_those_of_dump(self):
+        """Whatever the algorithm: small windows, logs, bursts below ten, bans."""
+        policies = {'window': 'fixed-window 5/d first-hit', 'log': 'sliding-log 4/d',
+                    'bucket': '20/d burst 3', 'counter': 'sliding-counter 12/d',
+                    'lease': 'concurrency 3'}
+        name = self.create(*(word for each in policies.items()
+                             for word in ('--policy', '='.join(each))))
+        for policy in policies:
+            self.fill(name, [b'all'] * 20 + [b'one'] + [b'most'] * 11, policy)
+        self.good('ban', name, 'barred')
+        server = Server(self, name)
+        for state in ('refused', 'near', 'live'):
+            shown = server.json(f'/api/{name}/keys.json?state={state}')
+            printed = json.loads(
+                self.good('dump', name, '--state', state, '--format', 'json').text)['keys']
+            rows = [sorted((row['policy'], row['part'], row['key'], row.get('remaining', -1))
+                           for row in each) for each in (shown['keys'], printed)]
+            self.assertEqual(rows[0], rows[1], state)
+            self.assertEqual(shown['count'], len(printed))
+            if state == 'refused':
+                self.assertLessEqual({('window', 'all'), ('log', 'all'), ('bucket', 'all'),
+                                      ('counter', 'all')}, {(row[0], row[2]) for row in rows[0]})
+
+    def test_long_keys_are_cut(self):
+        """So that a thousand of them are no answer of 64 MB; their length is told."""
+        name = self.create('--name-bytes', '2000', policy='p=100000000/d')
+        key = bytes(range(256)) * 6
+        self.fill(name, [key] * 20000)
+        server = Server(self, name)
+        told, = server.json(f'/api/{name}/keys.json?state=live')['keys']
+        self.assertEqual((base64.b64decode(told['key_base64']), told['key_length'],
+                          told['key_cut']), (key[:1024], 1536, True))
+        told, = server.json(f'/api/{name}/hot.json')['keys']
+        self.assertEqual((base64.b64decode(told['key_base64']), told['key_stored'],
+                          told['key_cut']), (key[:1024], 1536, True))
 
     def test_many_keys_are_bounded(self):
         name = self.create('--capacity', '20000', policy='p=1/d')
         self.fill(name, [b'%d' % i for i in range(5000)])
         told = Server(self, name).json(f'/api/{name}/keys.json?limit=1000')
         self.assertEqual((told['count'], len(told['keys'])), (5000, 1000))
-        times = [each['reset_after_ns'] for each in told['keys']]
+        times = [each['retry_after_ns'] for each in told['keys']]
         self.assertEqual(times, sorted(times, reverse=True))
 
     def test_metrics_are_those_of_the_command(self):
@@ -140,7 +178,7 @@ class Told(BrimTest):
         def hot(least=0):
             told = server.json(f'/api/{name}/hot.json?limit=2')
             return told if told['samples'] >= least else None
-        told = wait_for(lambda: hot(60))
+        told = wait_for(lambda: hot(40))
         self.assertEqual(told['sample_rate'], 1024)
         keys = {each['key']: each for each in told['keys']}
         self.assertEqual(set(keys), {'hot', KEYS[0].decode()})
@@ -212,6 +250,10 @@ class Guarded(BrimTest):
             self.assertIn(b' 421 ', self.raw(b'GET / HTTP/1.1\r\n' + lines + b'\r\n'))
         other = Server(self, self.segment, '--host', 'metrics.example')
         self.assertEqual(other.ask('/', headers={'Host': 'metrics.example:80'})[0], 200)
+        # In any case, in the option as in the request.
+        other = Server(self, self.segment, '--host', 'Metrics.Example')
+        for host in ('metrics.example', 'Metrics.Example', 'METRICS.EXAMPLE:80'):
+            self.assertEqual(other.ask('/', headers={'Host': host})[0], 200, host)
 
     def test_pages_of_others(self):
         path = f'/api/{self.segment}/keys.json'

@@ -2,6 +2,10 @@
 // Shows what /api tells. Names and keys are bytes of strangers: they become text nodes only.
 const KEEP_MS = 300000;
 const $ = (id) => document.getElementById(id);
+// What becomes of a decision, as the chart stacks them: refusals at the bottom.
+const KINDS = ['denied', 'unavailable', 'allowed', 'paused'];
+const zeros = () => Object.fromEntries(KINDS.map((what) => [what, 0]));
+const sum = (rate) => KINDS.reduce((all, what) => all + rate[what], 0);
 const state = { name: null, uuid: null, samples: [] };
 
 function make(tag, attributes = {}, ...children) {
@@ -51,26 +55,30 @@ function rates(before, after) {
   const seconds = (after.at - before.at) / 1000;
   const found = new Map();
   for (const [name, now] of after.policies) {
-    const then = before.policies.get(name) || { allowed: 0, denied: 0, unavailable: 0 };
+    const then = before.policies.get(name) || zeros();
     const rate = {};
-    for (const what of ['allowed', 'denied', 'unavailable']) {
+    for (const what of KINDS) {
       rate[what] = seconds > 0 && now[what] >= then[what] ? (now[what] - then[what]) / seconds : 0;
     }
     found.set(name, rate);
   }
   return found;
 }
+function told(rate, unit) {
+  return `${short(rate.allowed)}${unit} allowed, ${short(rate.denied)}${unit} refused` +
+    (rate.unavailable ? `, ${short(rate.unavailable)}${unit} not decided` : '') +
+    (rate.paused ? `, ${short(rate.paused)}${unit} admitted while paused` : '');
+}
 function chart(policy, points, now, span) {
   const width = 600;
   const height = 100;
-  const sum = (rate) => rate.allowed + rate.denied + rate.unavailable;
   const most = Math.max(1, ...points.map((point) => sum(point.rate)));
   const x = (at) => width * (1 - (now - at) / span);
   const svg = make('svg', { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: 'none',
     role: 'img', 'aria-label': 'decisions per second', 'data-points': points.length });
   svg.append(make('line', { x1: 0, y1: height / 2, x2: width, y2: height / 2 }));
   const floor = points.map(() => 0);
-  for (const what of ['denied', 'unavailable', 'allowed']) {  // refusals at the bottom
+  for (const what of KINDS) {
     let up = '';
     let down = '';
     points.forEach((point, i) => {
@@ -81,13 +89,12 @@ function chart(policy, points, now, span) {
     });
     if (points.length > 1) svg.append(make('path', { class: what, d: up + down + 'Z' }));
   }
-  const last = points.length ? points[points.length - 1].rate : { allowed: 0, denied: 0, unavailable: 0 };
+  const last = points.length ? points[points.length - 1].rate : zeros();
   const factor = policy.factor_ppm === 1000000 ? '' : `, at ${policy.factor_ppm / 10000} %`;
   return make('div', { class: 'chart' }, make('h3', {}, policy.name),
     make('p', { class: 'small' }, policy.text + factor), svg,
     make('p', { class: 'small axis' }, make('span', {}, `top: ${short(most)}/s`),
-      make('span', {}, `now: ${short(last.allowed)}/s allowed, ${short(last.denied)}/s refused` +
-        (last.unavailable ? `, ${short(last.unavailable)}/s not decided` : ''))));
+      make('span', {}, 'now: ' + told(last, '/s'))));
 }
 function showDecisions(policies) {
   const now = Date.now();
@@ -96,16 +103,15 @@ function showDecisions(policies) {
   const steps = state.samples.slice(1).map((sample, i) =>
     ({ at: sample.at, rate: rates(state.samples[i], sample) }));
   const span = Math.max(60000, now - state.samples[0].at);
-  const sum = { allowed: 0, denied: 0, unavailable: 0 };
+  const all = zeros();
   if (steps.length) {
     for (const rate of steps[steps.length - 1].rate.values()) {
-      for (const what of Object.keys(sum)) sum[what] += rate[what];
+      for (const what of KINDS) all[what] += rate[what];
     }
   }
-  say('rate', short(sum.allowed + sum.denied + sum.unavailable));
-  say('rate-more', `${short(sum.allowed)} allowed, ${short(sum.denied)} refused` +
-    (sum.unavailable ? `, ${short(sum.unavailable)} not decided` : ''), sum.unavailable > 0);
-  const total = (policy) => policy.counters.allowed + policy.counters.denied;
+  say('rate', short(sum(all)));
+  say('rate-more', told(all, ''), all.unavailable + all.paused > 0);
+  const total = (policy) => sum(policy.counters);
   const shown = [...policies].sort((a, b) => total(b) - total(a)).slice(0, 12);
   $('charts').replaceChildren(...shown.map((policy) => chart(policy, steps
     .filter((step) => step.rate.has(policy.name))
@@ -115,6 +121,7 @@ function showDecisions(policies) {
   }
 }
 function showInfo(info) {
+  $('paused').hidden = !info.paused;
   const count = info.occupancy;
   const per = (slots) => (100 * slots / info.slots).toFixed(1) + ' %';
   say('used', per(count.live), count.live > 0.85 * info.slots);
@@ -181,6 +188,7 @@ async function step() {
   const own = list.find((each) => each.name === state.name);
   $('main').hidden = own.status !== 'ok';
   if (own.status !== 'ok') {
+    $('paused').hidden = true;
     state.samples = [];
     return say('state', own.status === 'segment_not_found' ? 'gone' : own.status, true);
   }
