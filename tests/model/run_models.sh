@@ -132,9 +132,7 @@ slot_small() {
   explore safe p_group     -DG=2
   explore safe p_evict     -DNK=3 -DEVICT=1 -DMAXT=1
   explore safe p_skew      -DSKEW=1
-  explore safe p_n3        -DN=3 -DMAXT=1 -DOPS=1 -DFILLED=0
   explore live l_base      -DOVERTENT=0 -DAGES=1
-  explore live l_reach     -DOVERTENT=0 -DAGES=1 -DREACH=1 -DMAXT=1
   slot_weakened
 }
 
@@ -142,6 +140,8 @@ slot_large() {
   for event in 1 3 4 5 6 7 8 9 10; do explore safe "t_event$event" -DPROBE=$event -DREACH=1; done
   explore safe t_event2    -DPROBE=2 -DREACH=1 -DEVICT=1 -DNK=3
   slot_weakened
+  explore safe p_n3        -DN=3 -DMAXT=1 -DOPS=1 -DFILLED=0
+  explore live l_reach     -DOVERTENT=0 -DAGES=1 -DREACH=1 -DMAXT=1
   explore live l_n3        -DN=3 -DOVERTENT=0 -DAGES=1 -DMAXT=0
   explore safe p_rotated   -DNK=3 -DROT=1 -DREACH=1 -DMAXT=1
   explore safe p_giveup    -DGIVEUP=1 -DREACH=1

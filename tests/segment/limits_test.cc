@@ -51,16 +51,16 @@ TEST(F11, TmpfsTooSmall) {
   for (const auto& result : {Limiter::open(path, big), Limiter::create(path, big)}) {
     EXPECT_TRUE(named(result, "no_space"));
     EXPECT_EQ(result.status().code(), absl::StatusCode::kResourceExhausted);
-    EXPECT_TRUE(mentions(result.status(), "needs 80")) << result.status();
+    EXPECT_TRUE(mentions(result.status(), "needs 81")) << result.status();
     EXPECT_TRUE(mentions(result.status(), " 1048576 are free")) << result.status();
   }
   EXPECT_TRUE(tmpfs.directory().entries().empty());
   Options fits = small_options();
-  fits.capacity = 8000;
+  fits.capacity = 5000;
   const auto limiter = Limiter::open(path, fits);
   ASSERT_TRUE(limiter.ok()) << limiter.status();
   const auto policy = limiter->policy("p");
-  for (int i = 0; i < 8000; ++i) policy->try_acquire(cat("key", i));
+  for (int i = 0; i < 5000; ++i) policy->try_acquire(cat("key", i));
   EXPECT_TRUE(named(Limiter::create(tmpfs.directory().file("two"), fits), "no_space"));
   EXPECT_EQ(tmpfs.directory().entries(), std::vector<std::string>{"seg"});
 }
@@ -72,7 +72,7 @@ TEST(F11, ReplacementThatDoesNotFit) {
   if (!tmpfs.mounted()) GTEST_SKIP() << "mount(2) is not permitted here";
   const std::string path = tmpfs.directory().file("seg");
   Options options = small_options();
-  options.capacity = 8000;
+  options.capacity = 5000;
   const auto limiter = Limiter::create(path, options);
   ASSERT_TRUE(limiter.ok()) << limiter.status();
   options.replace = true;

@@ -117,7 +117,10 @@ TEST_F(Resized, AtAnyMoment) {
   make();
   const pid_t pid = spawn([&] {
     for (uint32_t n = 0; n < scaled(6, 60); ++n) {
-      if (!resize(name_.str(), {.capacity = kCapacity + n}).ok()) return false;
+      ResizeOptions options;
+      options.capacity = kCapacity + n;
+      options.progress = [](const ResizeProgress&) { usleep(20000); };
+      if (!resize(name_.str(), options).ok()) return false;
       usleep(10000);
     }
     return true;
