@@ -204,6 +204,9 @@ void examine_memory(const std::string& root, Findings& findings) {
 }  // namespace
 
 void examine_machine(const std::string& root, Findings& findings) {
+  const std::string kernel = contents(root + "/proc/sys/kernel/osrelease");
+  add(findings, Level::kOk, "versions",
+      join("brim ", BRIM_VERSION, ", Linux ", kernel.empty() ? "unknown" : escape_text(kernel)));
   examine_cpu(root, findings);
   examine_clock(root, findings);
   examine_shm(root, findings);

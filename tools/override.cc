@@ -96,6 +96,14 @@ int run_list(const ListArgs& args) {
   if (!format.ok()) return report(format.status());
   const absl::StatusOr<std::vector<OverrideInfo>> list = overrides_of(args.name, args);
   if (!list.ok()) return report(list.status());
+  if (args.policy.has_value() && *args.policy != "*") {  // a wrong name is no empty list
+    const absl::StatusOr<Options> options = trusting_options(args.owner, args.group);
+    if (!options.ok()) return report(options.status());
+    const absl::StatusOr<Limiter> limiter = Limiter::attach_read_only(args.name, *options);
+    if (!limiter.ok()) return report(limiter.status());
+    const absl::Status known = limiter->policy(*args.policy).status();
+    if (!known.ok()) return report(with_near_policy(known, *limiter, *args.policy));
+  }
   JsonWriter json;
   json.begin('{').field("version", 1).field("segment", args.name).name("overrides").begin('[');
   std::string csv = csv_row({"policy", "kind", "key", "use", "ban", "ends_in_ns"});

@@ -48,7 +48,8 @@ class Doctor(BrimTest):
         return self.machine(**changed)[check]['level']
 
     def test_machines(self):
-        good = self.machine()
+        good = self.machine(**{'proc/sys/kernel/osrelease': '6.1.0-test\n'})
+        self.assertRegex(good['versions']['found'], r'^brim \d+\.\d+\.\d+, Linux 6.1.0-test$')
         self.assertEqual({each['level'] for each in good.values()} - {'ok', 'note'}, set(), good)
         self.assertEqual(good['cpu']['level'], 'ok')
         self.assertEqual(self.level('cpu', **{'proc/cpuinfo': 'flags : fpu\n'}), 'error')

@@ -13,6 +13,12 @@ LOAD = os.environ.get('BRIM_LOAD', '')
 OK, FAILURE, USAGE, NO_SEGMENT, INCOMPATIBLE, REFUSED = 0, 1, 2, 3, 4, 75
 
 
+def address_sanitizer():
+    """Whether the command was built with it: it keeps freed memory, and much of its own."""
+    with open(BRIM, 'rb') as file:
+        return b'__asan_init' in file.read()
+
+
 class Result:
     def __init__(self, done):
         self.code = done.returncode

@@ -122,6 +122,8 @@ class OverrideTest(TouchTest):
 
     def test_list(self):
         name = self.create('--policy', 'vip=5/h', policy='p=1/h')
+        self.bad(USAGE, ['policy_not_found', "did you mean 'vip'?"], 'override', 'list', name,
+                 '--policy', 'vjp')
         strange = b'\x1b[2J\xff=1'
         self.good('override', 'set', name, 'p', '--key-file', '-', '--use', 'vip', stdin=strange)
         self.good('override', 'set', name, '*', '--network', '10.0.0.0/8', '--use', 'unlimited')
