@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +17,7 @@
 #include "cli.h"
 #include "commands.h"
 #include "output.h"
+#include "repeat.h"
 #include "snapshot.h"
 
 namespace brim::tools {
@@ -89,12 +89,6 @@ class Sink {
   std::FILE* file_ = nullptr;
 };
 
-int64_t wall_now_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
-}
-
 // The lines of one segment, counted.
 class Lines {
  public:
@@ -102,7 +96,7 @@ class Lines {
 
   void head(const SegmentState& segment, bool cut_keys) {
     begin_ns_ = reader_.now_ns();
-    const int64_t wall = wall_now_ns();
+    const int64_t wall = wall_ns();
     json_.begin('{').field("type", "export").field("format", kExportVersion);
     json_.field("segment", segment.name).field("uuid", segment.uuid);
     json_.field("time", iso_time(wall)).field("wall_ns", wall);

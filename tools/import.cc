@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <fcntl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include "commands.h"
 #include "export.h"
 #include "output.h"
+#include "repeat.h"
 
 namespace brim::tools {
 
@@ -169,9 +169,7 @@ class Import {
       return absl::FailedPreconditionError(
           join("import_version: format ", head->version, "; this brim reads ", kExportVersion));
     }
-    timespec now{};
-    clock_gettime(CLOCK_REALTIME, &now);
-    const int64_t wall = int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
+    const int64_t wall = wall_ns();
     age_ns_ = std::max<int64_t>(wall - head->wall_ns, 0);
     if (head->wall_ns > wall) {
       complain("the wall clock is before the export: no time is counted as passed");

@@ -11,6 +11,7 @@
 #include "audit.h"
 #include "cli.h"
 #include "commands.h"
+#include "export.h"
 
 namespace brim::tools {
 
@@ -23,22 +24,6 @@ int64_t plus(int64_t a, int64_t b) {
   int64_t sum = 0;
   if (!__builtin_add_overflow(a, b, &sum)) return sum;
   return a < 0 ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max();
-}
-
-const char* kind_text(StateKind kind) {
-  switch (kind) {
-    case StateKind::kBucket:
-      return "bucket";
-    case StateKind::kWindow:
-      return "window";
-    case StateKind::kCounter:
-      return "counter";
-    case StateKind::kLog:
-      return "log";
-    case StateKind::kBan:
-      return "ban";
-  }
-  return "unknown";
 }
 
 std::string key_text(const KeyState& state) {
@@ -103,17 +88,17 @@ class Rows {
       json_.field("key", key_text(state));
       if (state.has_key) json_.field("key_base64", base64(state.key));
       json_.field("fingerprint", hex_digits(state.fingerprint, 13));
-      json_.field("kind", kind_text(state.kind)).name("permits_used").literal(used);
+      json_.field("kind", kind_name(state.kind)).name("permits_used").literal(used);
       json_.field("before", state.before).field("barred", state.barred);
       json_.field("as_of", iso_time(as_of)).field("until", until).end('}');
       return emit(json_.take());
     }
     if (format_ == Format::kCsv) {
-      return emit(csv_row({policy, rate, key_text(state), kind_text(state.kind), used,
+      return emit(csv_row({policy, rate, key_text(state), kind_name(state.kind), used,
                            join(state.before), state.barred ? "1" : "0", iso_time(as_of), until}));
     }
     return emit(join(escape_text(policy), " ", rate, "  ", key_text(state), "  ",
-                     kind_text(state.kind), "  used ", used,
+                     kind_name(state.kind), "  used ", used,
                      state.kind == StateKind::kCounter || state.kind == StateKind::kBan
                          ? join("  before ", state.before)
                          : std::string(),
