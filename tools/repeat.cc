@@ -45,16 +45,6 @@ void on_stop(int) {
 int64_t monotonic_ns() { return clock_ns(CLOCK_MONOTONIC); }
 int64_t wall_ns() { return clock_ns(CLOCK_REALTIME); }
 
-std::string utc_text(int64_t wall_ns) {
-  const auto seconds = static_cast<time_t>(wall_ns / 1000000000);
-  struct tm parts {};
-  char text[32] = "";
-  if (gmtime_r(&seconds, &parts) == nullptr) return "unknown";
-  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &parts);
-  const std::string digits = std::to_string(1000 + wall_ns / 1000000 % 1000);
-  return join(text, ".", digits.substr(1), "Z");
-}
-
 absl::StatusOr<Repeat> parse_repeat(const std::string& interval,
                                     const std::optional<std::string>& count) {
   Repeat repeat;

@@ -16,8 +16,6 @@ namespace brim::tools {
 
 int64_t monotonic_ns();
 int64_t wall_ns();  // since 1970
-// "2026-11-22T10:00:00.123Z"
-std::string utc_text(int64_t wall_ns);
 
 // --interval and --count as given; count 0: without end.
 struct Repeat {

@@ -13,6 +13,7 @@
 #include "cli.h"
 #include "output.h"
 #include "repeat.h"
+#include "snapshot.h"
 
 namespace brim::tools {
 
@@ -169,7 +170,7 @@ class Writer {
                       line.average.empty() ? "-" : line.average,
                       join(stat.description, stat.counts() ? "" : join(" (", stat.unit, ")"))});
     }
-    std::string head = again_ ? join(first_ ? "" : "\n", utc_text(reading.wall_ns), "  ",
+    std::string head = again_ ? join(first_ ? "" : "\n", iso_time(reading.wall_ns), "  ",
                                      escape_key(segment_), "\n")
                               : "";
     return head + table(rows, {2, 3, 4});
@@ -203,7 +204,7 @@ class Writer {
       out = csv_row(
           {"time", "policy", "name", "kind", "unit", "value", "rate", "average", "description"});
     }
-    const std::string time = utc_text(reading.wall_ns);
+    const std::string time = iso_time(reading.wall_ns);
     for (const Line& line : lines) {
       const Stat& stat = line.stat;
       out += csv_row({time, escape_key(stat.policy), stat.name, stat.kind, stat.unit,

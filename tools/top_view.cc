@@ -8,6 +8,7 @@
 #include "dump_row.h"
 #include "output.h"
 #include "repeat.h"
+#include "snapshot.h"
 
 namespace brim::tools {
 
@@ -120,7 +121,7 @@ std::vector<ScreenLine> TopView::head(size_t most) const {
     return short_number(rate(now_.counters, &before_.counters, name)) + "/s";
   };
   std::vector<ScreenLine> lines;
-  lines.push_back({join("brim top ", escape_key(segment_), "  ", utc_text(now_.wall_ns),
+  lines.push_back({join("brim top ", escape_key(segment_), "  ", iso_time(now_.wall_ns),
                         now_.gone ? "  NAME GONE" : "", info.paused ? "  PAUSED" : "", "  ",
                         human_bytes(info.size_bytes), ", ", now_.attached, " attached")});
   lines.push_back(

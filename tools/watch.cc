@@ -12,6 +12,7 @@
 #include "commands.h"
 #include "output.h"
 #include "repeat.h"
+#include "snapshot.h"
 
 namespace brim::tools {
 
@@ -117,7 +118,7 @@ class Watcher {
  private:
   void print(const std::string& policy, const Answer& answer) {
     const Decision& next = answer.next;
-    const std::string time = utc_text(wall_ns());
+    const std::string time = iso_time(wall_ns());
     const std::string_view verdict = verdict_text(next.verdict);
     const std::string_view reason = reason_text(next.reason);
     if (format_ == Format::kJson) {
