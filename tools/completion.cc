@@ -30,7 +30,7 @@ bool takes(const CommandWords& command, std::string_view word) {
 }
 
 // Text between single quotes of a shell; help texts are brim's own.
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string out = "'";
   for (const char letter : text) {
     if (letter == '\'') {
@@ -46,7 +46,7 @@ std::string quoted(std::string_view text) {
 std::string fish_quoted(std::string_view text) {
   std::string doubled;
   for (const char letter : text) doubled.append(letter == '\\' ? 2 : 1, letter);
-  return quoted(doubled);
+  return in_quotes(doubled);
 }
 
 // Commands below it, or its options; what `formed` makes of each.
@@ -90,7 +90,7 @@ std::string bash_script(const CommandWords& brim) {
       "  case $at in\n";
   for_each_command(brim, "", [&](const std::string& path, const CommandWords& command) {
     out += join(
-        "    ", quoted(path), ") words='",
+        "    ", in_quotes(path), ") words='",
         words_of(command, [](const std::string& word, const std::string&) { return word + " "; }),
         "'", takes(command, "NAME") ? " named=1" : "", " ;;\n");
   });
@@ -122,9 +122,9 @@ std::string zsh_script(const CommandWords& brim) {
       "  done\n"
       "  case $at in\n";
   for_each_command(brim, "", [&](const std::string& path, const CommandWords& command) {
-    out += join("    ", quoted(path), ")\n      found=(");
+    out += join("    ", in_quotes(path), ")\n      found=(");
     out += words_of(command, [](const std::string& word, const std::string& help) {
-      return "\n        " + quoted(word + ":" + help);
+      return "\n        " + in_quotes(word + ":" + help);
     });
     out += join(")\n      ", takes(command, "NAME") ? "named=1" : ":", " ;;\n");
   });

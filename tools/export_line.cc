@@ -148,7 +148,7 @@ ExportOverride read_override(Fields& fields) {
   return entry;
 }
 
-ExportKey read_key(Fields& fields) {
+ExportKey read_exported_key(Fields& fields) {
   ExportKey key;
   KeyState& state = key.state;
   key.policy = fields.text("policy", kMostName);
@@ -259,7 +259,7 @@ absl::StatusOr<ExportLine> parse_export_line(std::string_view line) {
   } else if (type == "override") {
     parsed = read_override(fields);
   } else if (type == "key") {
-    parsed = read_key(fields);
+    parsed = read_exported_key(fields);
   } else if (type == "end") {
     parsed = read_end(fields);
   } else {

@@ -66,7 +66,7 @@ struct Answer {
 std::string ns_text(int64_t ns) { return ns == kNever ? "" : std::to_string(ns); }
 
 // A column of at least `width`.
-std::string cell(std::string_view text, size_t width, bool right = false) {
+std::string column(std::string_view text, size_t width, bool right = false) {
   const std::string pad(text.size() < width ? width - text.size() : 0, ' ');
   return right ? join(pad, text, "  ") : join(text, pad, "  ");
 }
@@ -91,9 +91,9 @@ class Watcher {
       emit(csv_row({"time", "policy", "verdict", "reason", "remaining", "retry_after_ns",
                     "reset_after_ns"}));
     } else if (format_ == Format::kTable) {
-      emit(heading(join(cell("TIME", 24), cell("POLICY", 16), cell("VERDICT", 11),
-                        cell("REASON", 12), cell("REMAINING", 10, true),
-                        cell("RETRY AFTER", 11, true), cell("RESET AFTER", 11, true))) +
+      emit(heading(join(column("TIME", 24), column("POLICY", 16), column("VERDICT", 11),
+                        column("REASON", 12), column("REMAINING", 10, true),
+                        column("RETRY AFTER", 11, true), column("RESET AFTER", 11, true))) +
            "\n");
     }
   }
@@ -133,10 +133,11 @@ class Watcher {
       emit(csv_row({time, escape_key(policy), verdict, reason, std::to_string(answer.remaining),
                     ns_text(next.retry_after_ns), ns_text(next.reset_after_ns)}));
     } else {
-      std::string line = join(cell(time, 24), cell(escape_key(policy), 16), cell(verdict, 11),
-                              cell(reason, 12), cell(std::to_string(answer.remaining), 10, true),
-                              cell(human_duration(next.retry_after_ns), 11, true),
-                              cell(human_duration(next.reset_after_ns), 11, true));
+      std::string line =
+          join(column(time, 24), column(escape_key(policy), 16), column(verdict, 11),
+               column(reason, 12), column(std::to_string(answer.remaining), 10, true),
+               column(human_duration(next.retry_after_ns), 11, true),
+               column(human_duration(next.reset_after_ns), 11, true));
       line.erase(line.find_last_not_of(' ') + 1);
       emit(line + "\n");
     }
