@@ -11,10 +11,13 @@ namespace brim {
 
 namespace {
 
-Decision charge_word(const Engine& engine, Part& part, int64_t now) noexcept {
+// `now` becomes later where the call had to look at the clock itself: an insertion does. The parts
+// after it must not be judged by an earlier time than what it wrote, which they may share.
+Decision charge_word(const Engine& engine, Part& part, int64_t& now) noexcept {
   Call<Acquire, Scope::kGeneral> call(engine, part.target, part.key, {part.cost});
   if (!call.begin(now)) return unavailable(Reason::kNoPolicy, true);
   const Outcome outcome = engine.table.update(part.target.probe, part.target.id, call);
+  now = std::max(now, call.now_ns());
   part.receipt = {call.next(), call.at().v};
   return outcome == Outcome::kDecided ? call.decision() : undecided(engine, outcome, call);
 }

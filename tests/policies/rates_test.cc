@@ -91,6 +91,23 @@ TEST_F(Rates, SameKeyTwiceInOneCall) {
   EXPECT_EQ(p.peek("k").remaining, 3u);
 }
 
+// Goal: nothing refuses but the policy. The first part of a new key is inserted by a clock read of
+// its own, later than the call's; the second is not judged by the earlier one.
+TEST(RatesByTheClock, SameNewKeyTwiceInOneCall) {
+  const SegmentName name;
+  const absl::StatusOr<Limiter> limiter =
+      Limiter::create(name.str(), {.capacity = 4096, .policies = {{"p", "3/d"}}});
+  ASSERT_TRUE(limiter.ok()) << limiter.status();
+  const PolicyHandle p = *limiter->policy("p");
+  for (int i = 0; i < 200; ++i) {
+    const std::string key = std::to_string(i);
+    const PolicyHandle::Ask asks[] = {{&p, key, 1}, {&p, key, 2}};
+    const Decision decision = PolicyHandle::try_acquire_all(asks);
+    ASSERT_TRUE(decision.admitted) << i << ": retry after " << decision.retry_after_ns << " ns";
+    ASSERT_EQ(decision.remaining, 0u);
+  }
+}
+
 TEST_F(Rates, TooManyAsksAndForeignPoliciesAreRefused) {
   open({{"p", "3/m"}});
   const PolicyHandle p = policy("p");

@@ -14,7 +14,7 @@ import sys
 PARTS = "src/parts.cc"
 REGISTRY = "shm/registry.cc"
 COMPILE = "src/compile.cc"
-CHARGE_WORD = """Decision charge_word(const Engine& engine, Part& part, int64_t now) noexcept {
+CHARGE_WORD = """Decision charge_word(const Engine& engine, Part& part, int64_t& now) noexcept {
   Call<Acquire, Scope::kGeneral> call"""
 PUBLISH = """  BRIM_CHANGE_POINT();
   record.version.store(version + 1, std::memory_order_release);
