@@ -54,19 +54,22 @@ Decision acquire_any(const Engine& engine, uint16_t policy, std::string_view key
 }
 
 // What the fast path could not finish: a new key, a lost race, a corrupt word, a full table, or
-// whatever is not one plain bucket.
+// whatever is not one plain bucket. `now` becomes later where the call had to look at the clock
+// itself, as an insertion does.
 [[gnu::noinline]] Decision acquire_slowly(const Engine& engine, const Target& target,
                                           std::string_view key, uint32_t cost,
-                                          int64_t now) noexcept {
+                                          int64_t& now) noexcept {
   Call<Acquire> call(engine, target, key, {cost});
   if (!call.begin(now)) return unavailable(Reason::kNoPolicy, true);
   if (call.extended()) {
     return acquire_any(engine, target.policy, key, cost, Priority::kNormal, now);
   }
   if (engine.read_only) return unavailable(Reason::kReadOnly, call.admits_unavailable());
+  const bool sampled = is_sampled(now) && cost != 0;
   const Outcome outcome = engine.table.update(target.probe, target.id, call);
+  now = std::max(now, call.now_ns());
   if (outcome == Outcome::kDecided) {
-    if (is_sampled(now) && cost != 0) sample_decision(engine, target, call.admitted());
+    if (sampled) sample_decision(engine, target, call.admitted());
     return answer(engine, target.policy, call);
   }
   engine.count(target.policy, PolicyCounter::kUnavailable);
@@ -104,7 +107,8 @@ Decision acquire_any(const Engine& engine, uint16_t policy, std::string_view key
 
 // What acquire_one() could not finish.
 [[gnu::noinline]] Decision acquire_rest(const Engine& engine, const Target& target,
-                                        std::string_view key, uint32_t cost, int64_t now) noexcept {
+                                        std::string_view key, uint32_t cost,
+                                        int64_t& now) noexcept {
   if (engine.flags() == 0) {
     const Decision decision = acquire_slowly(engine, target, key, cost, now);
     if (!engine.superseded()) return decision;
@@ -114,16 +118,27 @@ Decision acquire_any(const Engine& engine, uint16_t policy, std::string_view key
 
 // The flags are looked at twice: a charge that is not found by whoever supersedes the table sees
 // the flag afterwards, and is made in the successor as well [E6].
+// `later` is told of a later clock read; see charge_word() in parts.cc.
+template <class Later>
 [[gnu::always_inline]] inline Decision acquire_one(const Engine& engine, const Target& target,
-                                                   std::string_view key, uint32_t cost,
-                                                   int64_t now) noexcept {
+                                                   std::string_view key, uint32_t cost, int64_t now,
+                                                   Later later) noexcept {
   Call<Acquire, Scope::kPlain> call(engine, target, key, {cost});
   if (engine.flags() == 0 && !engine.read_only && !is_sampled(now) && call.begin(now) &&
       engine.table.update_at_home(target.probe, target.id, call) && !engine.superseded())
       [[likely]] {
     return answer(engine, target.policy, call);
   }
-  return acquire_rest(engine, target, key, cost, now);
+  int64_t at = now;  // here only: what has an address is not kept in a register
+  const Decision decision = acquire_rest(engine, target, key, cost, at);
+  later(at);
+  return decision;
+}
+
+[[gnu::always_inline]] inline Decision acquire_one(const Engine& engine, const Target& target,
+                                                   std::string_view key, uint32_t cost,
+                                                   int64_t now) noexcept {
+  return acquire_one(engine, target, key, cost, now, [](int64_t) {});
 }
 
 // Lowers what the key owes under each rate of the policy, words by `rule` and logs by up to
@@ -221,7 +236,8 @@ Granted acquire_up_to(const Engine& engine, uint16_t policy, std::string_view ke
   for (int round = 0; round < 16; ++round) {
     const uint32_t left = peek_at(engine, policy, key, 0).remaining;
     const uint32_t cost = std::max(min, std::min(max, left));
-    granted.decision = acquire_slowly(engine, target, key, cost, engine.clock.now());
+    int64_t now = engine.clock.now();
+    granted.decision = acquire_slowly(engine, target, key, cost, now);
     granted.cost = granted.decision.verdict == Verdict::kAllowed ? cost : 0;
     if (granted.decision.verdict != Verdict::kDenied || cost == min) break;
   }
@@ -318,9 +334,10 @@ void PolicyHandle::try_acquire_batch(std::span<const std::string_view> keys,
       continue;
     }
     for (size_t i = 0; i < count; ++i) located[i] = locate(*engine_, number_, keys[start + i]);
-    const int64_t now = engine_->clock.now();
+    int64_t now = engine_->clock.now();
     for (size_t i = 0; i < count; ++i) {
-      out[start + i] = acquire_one(*engine_, located[i], keys[start + i], 1, now);
+      out[start + i] = acquire_one(*engine_, located[i], keys[start + i], 1, now,
+                                   [&now](int64_t later) { now = later; });
     }
   }
 }

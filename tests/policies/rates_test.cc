@@ -106,6 +106,14 @@ TEST(RatesByTheClock, SameNewKeyTwiceInOneCall) {
     ASSERT_TRUE(decision.admitted) << i << ": retry after " << decision.retry_after_ns << " ns";
     ASSERT_EQ(decision.remaining, 0u);
   }
+  for (int i = 0; i < 200; ++i) {
+    const std::string text = "batch " + std::to_string(i);
+    const std::string_view keys[] = {text, text, text, text};
+    Decision decisions[4];
+    p.try_acquire_batch(keys, decisions);
+    ASSERT_TRUE(decisions[1].admitted && decisions[2].admitted) << i;
+    ASSERT_FALSE(decisions[3].admitted) << i;
+  }
 }
 
 TEST_F(Rates, TooManyAsksAndForeignPoliciesAreRefused) {
