@@ -154,16 +154,27 @@ bool PolicyHandle::cancel(std::string_view key, const Ticket& ticket) const noex
 Decision PolicyHandle::acquire(std::string_view key, int64_t timeout_ns,
                                uint32_t cost) const noexcept {
   if (engine_ == nullptr || timeout_ns <= 0) return try_acquire(key, cost);
-  const int64_t start = engine_->clock.now();
-  const int64_t deadline = saturating_add(start, timeout_ns);
-  if (can_book(engine_->current(), number_)) {
-    const Ticket ticket = reserve(key, cost, timeout_ns);
-    if (ticket && ticket.decision.delay_ns > 0) {
+  const Clock& clock = engine_->clock;
+  const int64_t deadline = saturating_add(clock.now(), timeout_ns);
+  while (can_book(engine_->current(), number_)) {
+    const int64_t now = clock.now();
+    const int64_t left = deadline == kNever ? kNever : std::max<int64_t>(deadline - now, 0);
+    const Ticket ticket = reserve(key, cost, left);
+    const Reason reason = ticket.decision.reason;
+    if (reason == Reason::kUnsupported) break;  // an override leads to a policy without bookings
+    if (ticket) {
       // From a reading after the booking's: never before one's place.
-      sleep_until(engine_->clock, saturating_add(engine_->clock.now(), ticket.decision.delay_ns));
+      if (ticket.decision.delay_ns > 0) {
+        sleep_until(clock, saturating_add(clock.now(), ticket.decision.delay_ns));
+      }
+      return ticket.decision;
     }
-    // An override may lead to a policy that has no bookings.
-    if (ticket.decision.reason != Reason::kUnsupported) return ticket.decision;
+    if (reason != Reason::kTooLate && reason != Reason::kBarred) return ticket.decision;
+    // Too late for the caller, or only for how far ahead the policy lets anyone book?
+    const int64_t start = peek(key, cost).retry_after_ns;
+    const int64_t wait = std::max<int64_t>(ticket.decision.retry_after_ns, 1);
+    if (start == kNever || std::max(start, wait) > left) return ticket.decision;
+    sleep_until(clock, saturating_add(now, wait));
   }
   for (;;) {
     const Decision decision = try_acquire(key, cost);

@@ -234,7 +234,10 @@ absl::Status check_cells(const Policy& policy, uint32_t cells_per_key, std::stri
   if (needed <= cells_per_key) return absl::OkStatus();
   return absl::FailedPreconditionError(
       cat("too_few_cells: the policy's log or leases need ", needed, " cells a key, segment ", path,
-          " has ", cells_per_key, "; create it with this policy, or with cells_per_key"));
+          " has ", cells_per_key,
+          "; create it with this policy or with cells_per_key, or give it more: "
+          "brim resize NAME --cells-per-key ",
+          needed));
 }
 
 absl::Status check_fits(const Rate& rate) {

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "shm/segment.h"
+#include "src/base/no_cancel.h"
 #include "src/engine.h"
 
 namespace brim::internal {
@@ -60,6 +61,7 @@ const Engine* Engine::successor() const noexcept {
   const int64_t now = monotonic_now_ns();
   // Relaxed: only spares system calls.
   if (now < next_try_ns_.load(std::memory_order_relaxed)) return nullptr;
+  const NoCancel whole;
   std::shared_ptr<const Engine> made;
   try {
     made = attach_successor();

@@ -253,11 +253,12 @@ Occupancy Inspector::occupancy() const {
   return count;
 }
 
-void Inspector::for_each_key(const std::function<bool(const KeyInfo&)>& visit) const {
+void Inspector::for_each_key(const std::function<bool(const KeyInfo&)>& visit,
+                             uint64_t first) const {
   const std::vector<Quota> quotas = read_quotas(*engine_);
   std::string buffer;
   KeyInfo key;
-  for (uint64_t i = 0; i < engine_->table.slot_count(); ++i) {
+  for (uint64_t i = first; i < engine_->table.slot_count(); ++i) {
     const shm::Slot slot = engine_->table.at(i);
     if (!describe(slot, quotas, engine_->clock.now(), key)) continue;
     key.slot = i;

@@ -261,7 +261,7 @@ absl::StatusOr<PolicyHandle> Limiter::policy(std::string_view name) const {
   return absl::NotFoundError(cat("policy_not_found: segment ", shown_path(engine.segment->path()),
                                  " has no policy '", printable(name),
                                  "'; it has: ", known.empty() ? "none" : known,
-                                 ". Define it with Limiter::define"));
+                                 ". Define it: Limiter::define, or `brim policy set`"));
 }
 
 absl::StatusOr<PolicyHandle> Limiter::define(std::string_view name, std::string_view text) const {

@@ -84,6 +84,7 @@ class Verifier {
   std::string differing_word(const Policy& policy, const shm::PolicyWords& words) const;
   void check_overrides();
   std::vector<Finding> override_faults(bool& count_low) const;
+  std::vector<Finding> settled_override_faults();
   void check_slots();
   void check_slot(uint64_t position);
   Fault judge(uint64_t position, const shm::Slot& slot);

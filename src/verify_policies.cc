@@ -223,16 +223,10 @@ std::vector<Finding> Verifier::override_faults(bool& count_low) const {
 }
 
 // Writers hold the lock for the whole of a change, so what is found under it is not one under way.
-// Without a finding nobody waits for the lock.
-void Verifier::check_overrides() {
-  if (engine_.overrides.places() == 0) return;
-  bool count_low = false;
-  if (override_faults(count_low).empty()) return;
+std::vector<Finding> Verifier::settled_override_faults() {
   const auto lock = engine_.registry.lock();
-  if (!lock.held()) {
-    report(make(kOverridesNotChecked, "overrides not checked: lock held"));
-    return;
-  }
+  if (!lock.held()) return {make(kOverridesNotChecked, "overrides not checked: lock held")};
+  bool count_low = false;
   std::vector<Finding> faults = override_faults(count_low);
   const bool interrupted = engine_.overrides.changing();
   if (options_.repair && (count_low || interrupted)) {
@@ -242,8 +236,16 @@ void Verifier::check_overrides() {
   for (Finding& finding : faults) {
     finding.repaired = options_.repair && (finding.name == kOverrideCount.name ||
                                            finding.name == kOverrideInterrupted.name);
-    report(finding);
   }
+  return faults;
+}
+
+// Without a finding nobody waits for the lock. They are told without it: whoever is told may change
+// the segment.
+void Verifier::check_overrides() {
+  bool count_low = false;
+  if (engine_.overrides.places() == 0 || override_faults(count_low).empty()) return;
+  for (const Finding& finding : settled_override_faults()) report(finding);
 }
 
 }  // namespace brim

@@ -33,7 +33,7 @@ build() { ninja -C "$1" -j "${jobs}"; }
 
 # What a user gets: the libraries, the commands, the man pages.
 build_installed() {
-  local files='src/libbrim[a-z-]*\.so[0-9.]*|tools/brim(-serve)?|docs/man/brim[a-z-]*\.1'
+  local files='src/libbrim[a-z-]*\.so[0-9.]*|tools/brim(-serve)?|docs/man/brim[a-z_-]*\.[13]'
   ninja -C "$1" -t targets all | sed -n -E "s#^(${files}): .*#\\1#p" |
     xargs ninja -C "$1" -j "${jobs}"
 }
@@ -69,7 +69,7 @@ skip() {
 }
 
 sources() {
-  find "$@" \( -name '*.cc' -o -name '*.h' \) -not -path '*/build*' | LC_ALL=C sort
+  find "$@" \( -name '*.cc' -o -name '*.c' -o -name '*.h' \) -not -path '*/build*' | LC_ALL=C sort
 }
 
 # Not for one stage alone, but for all that follow.
@@ -89,7 +89,8 @@ stage_main() {  # gcc, all tests but the slow ones
 
 # Here each file is compiled by itself, so that none leans on its neighbours' includes.
 configure_clang() {
-  CC=clang CXX=clang++ configure build-ci-clang -Dmutants=none -Dfile_by_file=true
+  CC=clang CXX=clang++ configure build-ci-clang -Dmutants=none \
+    -Dfile_by_file=true
 }
 
 stage_clang() {  # optimised by another compiler; stage asan has its warnings about all the rest
@@ -130,22 +131,61 @@ stage_release() {  # optimised, with link-time optimisation and without assertio
     run_suites build-ci-release --suite prefork
 }
 
+# C programs by pkg-config alone, and the same ones by CMake where that is installed.
+install_c() {
+  local prefix=$1 segment=$2 flags name built=${1}/c-cmake
+  for name in brim:gate brim-sync:keep; do
+    flags=$(PKG_CONFIG_PATH=${prefix}/lib/pkgconfig pkg-config --cflags --libs "${name%:*}") ||
+      return
+    echo "flags for C: ${flags}"
+    ! grep -q absl <<<"${flags}" || return
+    # shellcheck disable=SC2086
+    gcc -std=c99 -Wall -Wextra -Werror "examples/c/${name#*:}.c" -o "${prefix}/${name#*:}" \
+      ${flags} || return
+  done
+  use_c "${prefix}" "${prefix}" "${segment}" || return
+  command -v cmake >/dev/null || return 0
+  rm -rf "${built}"
+  cmake -S examples/c -B "${built}" "-DCMAKE_PREFIX_PATH=${prefix}" && cmake --build "${built}" &&
+    use_c "${prefix}" "${built}" "${segment}"
+}
+
+# use_c PREFIX DIRECTORY SEGMENT: what the C examples in the directory do.
+use_c() {
+  local prefix=$1 programs=$2 segment=$3 code=0 out
+  export LD_LIBRARY_PATH=${prefix}/lib
+  out=$(printf '%s\n' 192.0.2.1 ::ffff:192.0.2.1 192.0.2.1 2001:db8::1 |
+    "${programs}/gate" "${segment}" '2/h') || code=$?
+  echo "${out}"
+  ((code == 75)) && (($(grep -c passes <<<"${out}") == 3)) &&
+    "${prefix}/bin/brim" unlink "${segment}" || return
+  rm -f "${prefix}/keep.db"*
+  for _ in 1 2 3; do
+    out=$("${programs}/keep" "${segment}" "${prefix}/keep.db") && echo "${out}" &&
+      "${prefix}/bin/brim" unlink "${segment}" || return
+  done
+  unset LD_LIBRARY_PATH
+  [[ ${out} == 'taken, 7 left' ]]
+}
+
 stage_install() {  # a user of the installed library needs nothing but pkg-config
   local prefix=${PWD}/build-ci-release/prefix segment=ci-install-$$
   [[ -e build-ci-release/build.ninja ]] || return 1
   rm -rf "${prefix}"
   build_installed build-ci-release && meson install -C build-ci-release --no-rebuild || return
   local flags
-  flags=$(PKG_CONFIG_PATH=${prefix}/lib/pkgconfig pkg-config --cflags --libs brim) || return
+  flags=$(PKG_CONFIG_PATH=${prefix}/lib/pkgconfig pkg-config --cflags --libs brim-cxx) || return
   echo "flags: ${flags}"
   # shellcheck disable=SC2086
-  g++ -std=c++20 -Wall -Wextra -Werror examples/minimal.cc -o "${prefix}/minimal" ${flags} || return
+  g++ -std=c++20 -Wall -Wextra -Werror examples/minimal.cc -o "${prefix}/minimal" ${flags} ||
+    return
   local allowed
   allowed=$(LD_LIBRARY_PATH=${prefix}/lib "${prefix}/minimal" "${segment}" | grep -c ' allowed')
   LD_LIBRARY_PATH=${prefix}/lib "${prefix}/bin/brim" unlink "${segment}" || return
   echo "allowed ${allowed} of 25"
   ((allowed >= 20 && allowed <= 22)) || return
-  flags=$(PKG_CONFIG_PATH=${prefix}/lib/pkgconfig pkg-config --cflags --libs brim-sync) || return
+  flags=$(PKG_CONFIG_PATH=${prefix}/lib/pkgconfig pkg-config --cflags --libs brim-sync-cxx) ||
+    return
   echo "flags: ${flags}"
   # shellcheck disable=SC2086
   g++ -std=c++20 -Wall -Wextra -Werror examples/restored.cc -o "${prefix}/restored" ${flags} ||
@@ -153,7 +193,8 @@ stage_install() {  # a user of the installed library needs nothing but pkg-confi
   for _ in 1 2; do
     LD_LIBRARY_PATH=${prefix}/lib "${prefix}/restored" "${segment}" "${prefix}/state.db" || return
     LD_LIBRARY_PATH=${prefix}/lib "${prefix}/bin/brim" unlink "${segment}" || return
-  done | grep -q '5 allowed, 10 left'
+  done | grep -q '5 allowed, 10 left' || return
+  install_c "${prefix}" "${segment}"
 }
 
 stage_format() {

@@ -143,8 +143,9 @@ class Inspector {
   std::vector<Counter> counters() const;
   std::vector<AttachedInfo> attached() const;
   Occupancy occupancy() const;
-  // Visits every used slot in order until visit() returns false. Constant memory.
-  void for_each_key(const std::function<bool(const KeyInfo&)>& visit) const;
+  // Visits every used slot in order, from slot `first` on, until visit() returns false. Constant
+  // memory.
+  void for_each_key(const std::function<bool(const KeyInfo&)>& visit, uint64_t first = 0) const;
   // What tools and people did, oldest first; empty for a segment of an older version.
   std::vector<AuditEntry> audit() const;
   // The overrides and hand-made bans in force, in no order.

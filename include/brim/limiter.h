@@ -94,6 +94,7 @@ struct Options {
 
 namespace internal {
 class Engine;
+struct EngineOf;
 }
 
 // What a call asks for.
@@ -181,9 +182,10 @@ class PolicyHandle {
   bool cancel(std::string_view key, const Ticket& ticket) const noexcept;
 
   // Waits for the permits, at most timeout_ns: where reserve() works it books its place, sleeps
-  // once and returns; a wait that would be longer is refused at once. Elsewhere it sleeps until
-  // the time the policy names and tries again. timeout 0: one attempt. Blocks; not for signal
-  // handlers or event loops.
+  // once and returns; before that it sleeps as long as a ban lasts, or as the place is further
+  // ahead than the policy books. A wait that would be longer is refused at once. Elsewhere it
+  // sleeps until the time the policy names and tries again. timeout 0: one attempt. Blocks; not
+  // for signal handlers or event loops.
   Decision acquire(std::string_view key, int64_t timeout_ns, uint32_t cost = 1) const noexcept;
 
   // After try_acquire(key, held): settles what the work did cost. Less: the rest is given back;
@@ -333,6 +335,7 @@ class Limiter {
 
  private:
   friend class StateWriter;
+  friend struct internal::EngineOf;
   explicit Limiter(std::shared_ptr<internal::Engine> engine) : engine_(std::move(engine)) {}
   std::shared_ptr<internal::Engine> engine_;
 };

@@ -141,7 +141,8 @@ class SnapshotLoop {
 class SnapshotThread {
  public:
   SnapshotThread(std::string_view segment, SnapshotLoopOptions options);
-  // Takes a last snapshot if this process is the one that writes. In a forked child: nothing.
+  // Takes a last snapshot if this process is the one that writes. In a forked child: nothing. By
+  // `say` in the thread itself: that ends by itself, and says nothing more.
   ~SnapshotThread();
   SnapshotThread(const SnapshotThread&) = delete;
   SnapshotThread& operator=(const SnapshotThread&) = delete;

@@ -176,7 +176,7 @@ void SnapshotLoop::say_taken(const SnapshotReport& report) {
 class SnapshotThread::Impl {
  public:
   Impl(std::string_view segment, SnapshotLoopOptions options)
-      : loop_(segment, std::move(options)), pid_(getpid()) {
+      : loop_(segment, without_words_after_the_end(std::move(options))), pid_(getpid()) {
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
@@ -191,17 +191,34 @@ class SnapshotThread::Impl {
 
   bool is_ours() const { return getpid() == pid_; }
 
-  void stop() {
+  // Ends it and frees this.
+  static void stop(std::unique_ptr<Impl> self) {
     {
-      const std::lock_guard<std::mutex> hold(mutex_);
-      stopping_ = true;
+      const std::lock_guard<std::mutex> hold(self->mutex_);
+      self->stopping_ = true;
     }
-    wake_.notify_one();
-    if (thread_.joinable()) thread_.join();
-    loop_.finish().IgnoreError();
+    self->wake_.notify_one();
+    if (self->thread_.get_id() == std::this_thread::get_id()) {
+      // Called by what it says something to: it goes on until that has returned. See run().
+      self->alone_ = true;
+      self->thread_.detach();
+      static_cast<void>(self.release());
+      return;
+    }
+    if (self->thread_.joinable()) self->thread_.join();
+    self->loop_.finish().IgnoreError();
   }
 
  private:
+  // Whoever stopped it from its own thread may be gone with what `say` needs.
+  SnapshotLoopOptions without_words_after_the_end(SnapshotLoopOptions options) {
+    if (!options.say) return options;
+    options.say = [this, say = std::move(options.say)](int level, const std::string& what) {
+      if (!alone_) say(level, what);
+    };
+    return options;
+  }
+
   void run() {
     std::unique_lock<std::mutex> hold(mutex_);
     while (!stopping_) {
@@ -211,6 +228,10 @@ class SnapshotThread::Impl {
       wake_.wait_for(hold, std::chrono::nanoseconds(std::min(wait, int64_t{1} << 55)),
                      [this] { return stopping_; });
     }
+    hold.unlock();
+    if (!alone_) return;
+    const std::unique_ptr<Impl> own(this);
+    loop_.finish().IgnoreError();
   }
 
   SnapshotLoop loop_;
@@ -218,6 +239,7 @@ class SnapshotThread::Impl {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
+  bool alone_ = false;  // of its own thread only
   std::thread thread_;
 };
 
@@ -227,7 +249,7 @@ SnapshotThread::SnapshotThread(std::string_view segment, SnapshotLoopOptions opt
 SnapshotThread::~SnapshotThread() {
   // In a forked child the thread is not there, and its mutex may be locked for ever: left alone.
   if (impl_->is_ours()) {
-    impl_->stop();
+    Impl::stop(std::move(impl_));
   } else {
     static_cast<void>(impl_.release());
   }

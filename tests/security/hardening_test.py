@@ -27,7 +27,9 @@ SKIP = 77  # as meson understands it
 
 PUBLIC_CLASSES = {LIB: ['Limiter', 'PolicyHandle', 'Inspector', 'StateReader', 'StateWriter'],
                   SYNC: ['Snapshotter', 'SnapshotLoop', 'SnapshotThread']}
-SYNC_HEADERS = {'snapshot.h'}  # the others are libbrim.so's
+SYNC_HEADERS = {'snapshot.h', 'brim_snapshot.h'}  # the others are libbrim.so's
+# What a symbol's version must be: for C the interface's, for C++ the release's.
+VERSION = re.compile(r'@@BRIM_(1\.\d+|CXX_[\w.]+)$')
 
 
 def run(*command):
@@ -73,8 +75,9 @@ def control_flow(path):
 
 
 def exported(path):
+    """Names with their versions; a version itself is a symbol (A)."""
     return [line.split(None, 2)[2] for line in
-            run('nm', '-DC', '--defined-only', path).splitlines()]
+            run('nm', '-DC', '--defined-only', path).splitlines() if line.split()[1] != 'A']
 
 
 def declared(library):
@@ -83,7 +86,7 @@ def declared(library):
     for header in sorted((ROOT / 'include/brim').glob('*.h')):
         if (header.name in SYNC_HEADERS) != (library == SYNC):
             continue
-        text = re.sub(r'//[^\n]*', '', header.read_text())
+        text = re.sub(r'//[^\n]*|/\*.*?\*/', '', header.read_text(), flags=re.S)
         functions |= set(re.findall(r'^(?!inline|constexpr|using|static_assert|#)\w[\w:<>,&* ]*?'
                                     r'[ &*](\w+)\((?:[^;{}]|{})*\)[ \w]*;', text, re.M))
         for name in PUBLIC_CLASSES[library]:
@@ -99,9 +102,14 @@ def leaks(symbols, library=LIB):
     """Exported names that no header of the library declares."""
     functions, _ = declared(library)
     inner = re.compile(rf'brim::(?:{"|".join(PUBLIC_CLASSES[library])})::(?!Impl)')
-    outer = re.compile(r'brim::(\w+)(?:\[abi:cxx11\])?\(')
-    return [name for name in symbols if not inner.match(name) and
-            not (outer.match(name) and outer.match(name).group(1) in functions)]
+    outer = re.compile(r'(?:brim::(\w+)(?:\[abi:cxx11\])?\(|(brim_\w+)@@BRIM_1)')
+
+    def is_declared(name):
+        match = outer.match(name)
+        return bool(match) and (match.group(1) or match.group(2)) in functions
+    return [name for name in symbols if not VERSION.search(name) or
+            (name.startswith('brim::') != ('@@BRIM_CXX_' in name)) or
+            not (inner.match(name) or is_declared(name))]
 
 
 class Hardening(unittest.TestCase):
@@ -168,7 +176,7 @@ class Hardening(unittest.TestCase):
             self.assertGreater(len(functions), least)
             self.assertEqual(sorted(members), sorted(PUBLIC_CLASSES[library]))
             for name in functions:
-                self.assertTrue([s for s in symbols if re.match(rf'brim::{name}\b', s)], name)
+                self.assertTrue([s for s in symbols if re.match(rf'(brim::)?{name}\b', s)], name)
             for owner, names in members.items():
                 # A thread has nothing but its beginning and its end.
                 self.assertGreater(len(names), -1 if owner == 'SnapshotThread' else 1, owner)
@@ -205,11 +213,15 @@ class TheChecksThemselves(unittest.TestCase):
             self.assertEqual(control_flow(weak), set())
 
     def test_leaks_are_found(self):
-        inner = ['brim::shm::Segment::map(brim::shm::Access const&)', 'absl::Status::~Status()',
-                 'brim_toml::v3::node::node()', 'brim::internal::clock_anchors',
-                 'boost::interprocess::mapped_region::~mapped_region()',
-                 'brim::compile(brim::Policy const&)', 'vtable for brim::x']
-        self.assertEqual(leaks(inner + ['brim::validate(brim::Policy const&)']), inner)
+        inner = [name + '@@BRIM_CXX_0.1.0' for name in (
+            'brim::shm::Segment::map(brim::shm::Access const&)', 'absl::Status::~Status()',
+            'brim_toml::v3::node::node()', 'brim::internal::clock_anchors',
+            'boost::interprocess::mapped_region::~mapped_region()', 'brim_open',
+            'brim::compile(brim::Policy const&)', 'vtable for brim::x')]
+        inner += ['brim_unheard@@BRIM_1.0', 'brim_open', 'brim::validate(brim::Policy const&)',
+                  'brim::validate(brim::Policy const&)@@BRIM_1.0']
+        self.assertEqual(leaks(inner + ['brim::validate(brim::Policy const&)@@BRIM_CXX_0.1.0',
+                                        'brim_open@@BRIM_1.0']), inner)
 
 
 if __name__ == '__main__':

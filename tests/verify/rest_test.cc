@@ -158,6 +158,25 @@ TEST_F(VerifyOverrides, InterruptedChange) {
   expect_repair("override_interrupted");
 }
 
+// Goal: whoever is told may change the segment. Method: under the lock that would be an error,
+// after as long as a writer waits for it.
+TEST_F(VerifyOverrides, VisitMayChangeTheSegment) {
+  header().changing = 1;
+  int told = 0;
+  VerifyOptions options;
+  options.repair = true;
+  options.access.clock = ClockKind::kManual;
+  options.access.manual_clock_ns = &*clock_;
+  const auto visit = [&](const Finding& finding) {
+    EXPECT_EQ(finding.name, "override_interrupted");
+    const absl::Status changed = limiter_.ban("p", "somebody", 1000000000);
+    EXPECT_TRUE(changed.ok()) << changed;
+    ++told;
+  };
+  ASSERT_TRUE(verify(name_.str(), options, visit).ok());
+  EXPECT_EQ(told, 1);
+}
+
 // Goal: findings that could not be confirmed, as somebody holds the lock, are not dropped.
 TEST_F(VerifyOverrides, LockHeldBySomebodyElse) {
   set({9, 0, 1});
