@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly logs=build-ci/logs jobs=2
-# Not among them, for each takes as long as half of the rest: `tests/ci.sh tidy asan_all`.
+# Not among them, for they take long: `tests/ci.sh wheel asan_all tidy`.
 readonly stages=(main clang asan tsan release install format shell clean)
 readonly skipped_code=77
 passed=0 failed=0 skipped=0
@@ -84,12 +84,12 @@ prepare() {
 }
 
 stage_main() {  # gcc, all tests but the slow ones
-  configure build && build build && run_suites build --no-suite slow
+  configure build -Dpython=enabled && build build && run_suites build --no-suite slow
 }
 
 # Here each file is compiled by itself, so that none leans on its neighbours' includes.
 configure_clang() {
-  CC=clang CXX=clang++ configure build-ci-clang -Dmutants=none \
+  CC=clang CXX=clang++ configure build-ci-clang -Dmutants=none -Dpython=disabled \
     -Dfile_by_file=true
 }
 
@@ -100,13 +100,11 @@ stage_clang() {  # optimised by another compiler; stage asan has its warnings ab
 # Address and undefined behaviour. clang builds it in half of gcc's time.
 configure_asan() {
   CC=clang CXX=clang++ configure build-ci-asan -Db_sanitize=address,undefined -Doptimization=1 \
-    -Db_lundef=false -Dbenchmarks=disabled -Dmutants=none
+    -Db_lundef=false -Dbenchmarks=disabled -Dmutants=none -Dpython=disabled
 }
 
-stage_asan() {  # the suites that meet foreign bytes, and the algorithms; asan_all has the others
-  configure_asan &&
-    run_suites build-ci-asan --no-suite slow --suite unit --suite fuzz --suite security \
-      --suite snapshot
+stage_asan() {  # what parses foreign bytes, algorithms, the C interface; asan_all has the others
+  configure_asan && run_suites build-ci-asan --no-suite slow --suite unit --suite fuzz
 }
 
 stage_asan_all() {
@@ -116,7 +114,7 @@ stage_asan_all() {
 
 stage_tsan() {  # without address randomisation, which gcc 12's runtime can not stand on new kernels
   CC=clang CXX=clang++ configure build-ci-tsan -Db_sanitize=thread -Doptimization=1 \
-    -Db_lundef=false -Dbenchmarks=disabled -Dmutants=none || return
+    -Db_lundef=false -Dbenchmarks=disabled -Dmutants=none -Dpython=disabled || return
   meson introspect --tests build-ci-tsan | grep -q ':threads"' ||
     skip 'there is no suite threads' || return
   rm -f build-ci-tsan/meson-logs/testlog.json
@@ -126,7 +124,7 @@ stage_tsan() {  # without address randomisation, which gcc 12's runtime can not 
 }
 
 stage_release() {  # optimised, with link-time optimisation and without assertions
-  configure build-ci-release -Dbuildtype=release -Db_lto=true -Dmutants=none \
+  configure build-ci-release -Dbuildtype=release -Db_lto=true -Dmutants=none -Dpython=disabled \
     "-Dprefix=${PWD}/build-ci-release/prefix" -Dlibdir=lib &&
     run_suites build-ci-release --suite prefork
 }
@@ -197,9 +195,16 @@ stage_install() {  # a user of the installed library needs nothing but pkg-confi
   install_c "${prefix}" "${segment}"
 }
 
+stage_wheel() {  # pip makes one, and what it installs works from elsewhere
+  counted_dir=build
+  rm -f build/meson-logs/testlog.json
+  meson test -C build --no-rebuild --print-errorlogs 'slow python wheel'
+}
+
 stage_format() {
   [[ -e .clang-format ]] || skip 'there is no .clang-format' || return
-  sources include src shm tools tests examples benchmarks | xargs clang-format --dry-run -Werror
+  sources include src shm tools tests examples benchmarks python |
+    xargs clang-format --dry-run -Werror
 }
 
 stage_tidy() {  # with the flags of the clang build

@@ -6,10 +6,11 @@
 //   cut -d' ' -f1 access.log | ./gate api '100/m burst 20'
 //
 // Exits with 0 if all passed, 75 if some were refused, 1 after an error.
-#include "brim/brim.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "brim/brim.h"
 
 int main(int argc, char** argv) {
   if (argc != 3) {

@@ -4,9 +4,10 @@
 //
 //   cc -std=c99 keep.c -o keep $(pkg-config --cflags --libs brim-sync)
 //   ./keep SEGMENT FILE
-#include "brim/brim_snapshot.h"
 #include <inttypes.h>
 #include <stdio.h>
+
+#include "brim/brim_snapshot.h"
 
 int main(int argc, char** argv) {
   if (argc != 3) {

@@ -95,7 +95,7 @@ struct Options {
 namespace internal {
 class Engine;
 struct EngineOf;
-}
+}  // namespace internal
 
 // What a call asks for.
 struct Request {
