@@ -109,6 +109,21 @@ bool fits(const Struct* out) noexcept {
   return out == nullptr || has_size(*out);
 }
 
+// `granted` came last: a caller that does not know it has a struct that ends there.
+[[gnu::always_inline]] inline void write_decision(const Decision& from, uint32_t granted,
+                                                  brim_decision* out) noexcept {
+  out->remaining = from.remaining;
+  out->retry_after_ns = from.retry_after_ns;
+  out->reset_after_ns = from.reset_after_ns;
+  out->delay_ns = from.delay_ns;
+  out->admitted = from.admitted ? 1 : 0;
+  out->verdict = static_cast<uint8_t>(from.verdict);
+  out->reason = static_cast<uint8_t>(from.reason);
+  out->part = from.part;
+  if (out->struct_size >= sizeof(*out)) [[likely]]
+    out->granted = granted;
+}
+
 // Text for the caller. A null buffer of size 0 asks for the length alone.
 int write_text(std::string_view text, char* buffer, size_t size, size_t* length) noexcept;
 

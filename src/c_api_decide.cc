@@ -12,7 +12,7 @@ using namespace brim::c_api;
 
 namespace {
 
-// `granted` came last; a caller that does not know it has a struct that ends there.
+// See write_decision().
 constexpr uint32_t kLeastDecision = offsetof(brim_decision, granted);
 
 [[gnu::always_inline]] inline bool valid_key(const void* key, size_t length) noexcept {
@@ -26,24 +26,10 @@ constexpr uint32_t kLeastDecision = offsetof(brim_decision, granted);
          out->struct_size >= kLeastDecision;
 }
 
-[[gnu::always_inline]] inline void write(const Decision& from, uint32_t granted,
-                                         brim_decision* out) noexcept {
-  out->remaining = from.remaining;
-  out->retry_after_ns = from.retry_after_ns;
-  out->reset_after_ns = from.reset_after_ns;
-  out->delay_ns = from.delay_ns;
-  out->admitted = from.admitted ? 1 : 0;
-  out->verdict = static_cast<uint8_t>(from.verdict);
-  out->reason = static_cast<uint8_t>(from.reason);
-  out->part = from.part;
-  if (out->struct_size >= sizeof(*out)) [[likely]]
-    out->granted = granted;
-}
-
 // `cost` if the policy took it.
 [[gnu::always_inline]] inline int answer(const Decision& from, uint32_t cost,
                                          brim_decision* out) noexcept {
-  write(from, from.verdict == brim::Verdict::kAllowed ? cost : 0, out);
+  write_decision(from, from.verdict == brim::Verdict::kAllowed ? cost : 0, out);
   return 0;
 }
 
@@ -53,7 +39,7 @@ constexpr uint32_t kLeastDecision = offsetof(brim_decision, granted);
   Decision open;
   open.verdict = brim::Verdict::kUnavailable;
   open.admitted = true;
-  write(open, 0, out);
+  write_decision(open, 0, out);
 }
 
 [[gnu::cold, gnu::noinline]] int refuse(brim_decision* out) noexcept {
@@ -120,7 +106,7 @@ int brim_try_acquire_up_to(const brim_policy* policy, const void* key, size_t ke
   if (min > max) return refuse(decision);
   const brim::Granted granted =
       policy->handle.try_acquire_up_to(bytes_of(key, key_length), min, max);
-  write(granted.decision, granted.cost, decision);
+  write_decision(granted.decision, granted.cost, decision);
   return 0;
 }
 

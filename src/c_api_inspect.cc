@@ -39,16 +39,8 @@ const void* known(bool has, std::string_view text) noexcept { return has ? text.
 size_t known_size(bool has, std::string_view text) noexcept { return has ? text.size() : 0; }
 
 brim_decision decision_of(const brim::Decision& from) noexcept {
-  brim_decision out = {};
-  out.struct_size = sizeof(out);
-  out.remaining = from.remaining;
-  out.retry_after_ns = from.retry_after_ns;
-  out.reset_after_ns = from.reset_after_ns;
-  out.delay_ns = from.delay_ns;
-  out.admitted = flag(from.admitted);
-  out.verdict = static_cast<uint8_t>(from.verdict);
-  out.reason = static_cast<uint8_t>(from.reason);
-  out.part = from.part;
+  brim_decision out = BRIM_DECISION_INIT;
+  write_decision(from, 0, &out);
   return out;
 }
 
