@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 """What brim.httpx and brim.requests share: waiting for a permit, and an answer's Retry-After."""
-import asyncio
 import contextlib
 import math
 import time
@@ -9,7 +8,7 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Generic, TypeVar
 
-from brim import Decision, Error, Key, Policy, Reason
+from brim import Decision, Error, Key, Policy
 
 Request = TypeVar("Request")
 
@@ -45,30 +44,16 @@ class Throttle(Generic[Request]):
     def key(self, request: Request) -> Key:
         return self._key(request)
 
-    def _ask(self, request: Request) -> tuple[Key, int, float]:
-        cost = self._cost(request) if callable(self._cost) else self._cost
-        timeout = math.inf if self._timeout is None else self._timeout
-        return self._key(request), cost, time.monotonic() + timeout
+    def _ask(self, request: Request) -> tuple[Key, int]:
+        return self._key(request), self._cost(request) if callable(self._cost) else self._cost
 
     def wait(self, request: Request) -> Decision:
         """Blocks until the request may start. Refused: it would have to wait too long."""
-        key, cost, deadline = self._ask(request)
-        while True:
-            decision = self.policy.wait(key, cost, _left(deadline))
-            pause = _pause(decision, deadline)
-            if pause is None:
-                return decision
-            time.sleep(pause)
+        return self.policy.wait(*self._ask(request), self._timeout)
 
     async def acquire(self, request: Request) -> Decision:
         """wait() in the event loop."""
-        key, cost, deadline = self._ask(request)
-        while True:
-            decision = await self.policy.acquire(key, cost, _left(deadline))
-            pause = _pause(decision, deadline)
-            if pause is None:
-                return decision
-            await asyncio.sleep(pause)
+        return await self.policy.acquire(*self._ask(request), self._timeout)
 
     def answered(self, request: Request, status: int, retry_after: str | None) -> None:
         """Holds the key back if the answer asks for it. Call it for every answer."""
@@ -81,23 +66,6 @@ class Throttle(Generic[Request]):
             with contextlib.suppress(Error):
                 if self.policy.peek(key).retry_after < seconds:
                     self.policy.limiter.ban(self.policy.name, key, seconds)
-
-
-def _left(deadline: float) -> float | None:
-    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
-
-
-def _pause(decision: Decision, deadline: float) -> float | None:
-    """Seconds to sleep before the next try; None: the decision stands.
-
-    A wait ends at once for a key that is held back; its end is worth waiting for.
-    """
-    if decision.admitted or decision.reason != Reason.BARRED:
-        return None
-    seconds = decision.retry_after
-    if seconds == math.inf or time.monotonic() + seconds > deadline:
-        return None
-    return seconds
 
 
 def retry_after_seconds(text: str | None) -> float:
