@@ -112,14 +112,14 @@ class RateLimitMiddleware:
             await receive()  # its connect
             if DENIAL not in (scope.get('extensions') or ()):
                 return await send({'type': 'websocket.close', 'code': TRY_AGAIN_LATER})
-            send = _denying(send)
+            send = denying(send)
         handler = self._on_refused
         made: Any = refusal(outcome) if handler is None else handler(request, outcome)
         response: App = await made if inspect.isawaitable(made) else made
         await response(scope, receive, adding(send, raw_fields(outcome.fields)))
 
 
-def _denying(send: Send) -> Send:
+def denying(send: Send) -> Send:
     """Says an HTTP response in the words of a WebSocket that was not accepted."""
 
     async def send_denial(message: Message) -> None:

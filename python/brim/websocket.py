@@ -23,7 +23,7 @@ from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocket, WebSocketState
 
 from brim import NEVER, Verdict
-from brim.asgi import DENIAL, TRY_AGAIN_LATER, raw_fields
+from brim.asgi import DENIAL, TRY_AGAIN_LATER, adding, denying, raw_fields, refusal
 from brim.keys import AsgiRequest
 from brim._attachment import Segment
 from brim.rules import Outcome, Rule, Rules
@@ -63,7 +63,9 @@ class WebSocketThrottle:
         if websocket.client_state is WebSocketState.CONNECTING:
             await websocket.receive()  # websocket.connect
         if DENIAL in (websocket.scope.get("extensions") or ()):
-            await _deny(websocket, outcome)
+            # WebSocket.send() of older releases of Starlette lets no such message pass.
+            send = adding(denying(websocket._send), raw_fields(outcome.fields))
+            await refusal(outcome)(websocket.scope, websocket._receive, send)
         else:
             await websocket.close(TRY_AGAIN_LATER)
         return False
@@ -114,13 +116,3 @@ def _retry_after(outcome: Outcome) -> float | None:
     if decision.retry_after == NEVER:
         return None
     return -(-decision.retry_after_ns // 1_000_000) / 1000
-
-
-async def _deny(websocket: WebSocket, outcome: Outcome) -> None:
-    body = outcome.body()
-    headers = [*raw_fields(outcome.fields), (b"content-type", b"application/problem+json"),
-               (b"content-length", b"%d" % len(body))]
-    # WebSocket.send() of older releases of Starlette lets no such message pass.
-    await websocket._send({"type": DENIAL + ".start", "status": outcome.status,
-                           "headers": headers})
-    await websocket._send({"type": DENIAL + ".body", "body": body})
