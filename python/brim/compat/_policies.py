@@ -17,6 +17,7 @@ from typing import Any
 import brim
 
 from . import _store
+from ._log import define, encode
 
 UNITS = (('d', 86_400 * 10**9), ('h', 3600 * 10**9), ('m', 60 * 10**9), ('s', 10**9),
          ('ms', 10**6), ('us', 10**3), ('ns', 1))
@@ -52,10 +53,6 @@ class Answer:
 
 
 Decision = brim.Decision | Answer
-
-
-def encode(key: str) -> bytes:
-    return key.encode('utf-8', 'surrogatepass')
 
 
 class Policies:
@@ -94,9 +91,7 @@ class Policies:
         if is_log and limit.limit > LOG_MOST:
             return None
         try:
-            return self.limiter.define(self._prefix + name, limit.text)
-        except brim.AlreadyExists:
-            return self.limiter.policy(self._prefix + name)  # an operator changed its text
+            return define(self.limiter, self._prefix + name, limit.text)
         except brim.Error as error:
             if is_log and error.name == 'too_few_cells':
                 return None
@@ -113,11 +108,7 @@ class Policies:
 
     def _cleared(self) -> brim.Policy:
         if self._resets is None:
-            name = self._prefix + 'resets'
-            try:
-                self._resets = self.limiter.define(name, 'fixed-window 1/100y')
-            except brim.AlreadyExists:
-                self._resets = self.limiter.policy(name)
+            self._resets = define(self.limiter, self._prefix + 'resets', 'fixed-window 1/100y')
         return self._resets
 
     async def take(self, limit: Limit, key: str, cost: int) -> Decision:
