@@ -44,6 +44,7 @@ constexpr Subject kSubjects[] = {
      "1/y; 2/y; 3/y; 4/y"},
     {"classes", "1000000000/s burst 1000000 classes 50 60 70", "2/y classes 50 60 100"},
     {"warm-up", "1000000000/s burst 1000000 warm-up 50% over 1d", "1/y warm-up 50% over 1d"},
+    {"scope cluster", "1000000000/s burst 1000000 scope cluster", "1/y scope cluster"},
     {"barred", "1000000000/s burst 1000000 ban 9 in 1s for 1s",
      "1/y ban 1 in 1d for 300d max 365d"},
 };

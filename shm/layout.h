@@ -4,10 +4,10 @@
 // A segment is one file, mapped whole by every process that attaches it:
 //
 //     header | policy records | attachments | counter stripes | slots | names | cells |
-//     overrides | their texts | ring of changes | sampled decisions
+//     overrides | their texts | ring of changes | sampled decisions | use of keys in a cluster
 //
 // The header's section directory says where each part is, so later versions add sections (window
-// logs, leases, overrides, consumption counts of other nodes) without moving any. A segment that
+// logs, leases, overrides, counts for other nodes) without moving any. A segment that
 // lacks one of the optional sections is attached all the same, and a reader passes over those that
 // it does not know. All-zero memory is a valid empty table: a virgin slot is zero, an undefined
 // policy is zero, a counter is zero.
@@ -59,6 +59,13 @@
 //                   and the next writer writes; after: the new one
 //   E7 removal      writer: live[0].store (release) in registry.cc | readers: load (acquire)
 //                   carries: nothing: the record stays whole | killed before, after: legal states
+//   E8 near mark    writer: fetch_or in Consumption::mark, after the count | taker: exchange in
+//                   take_marks, before the look (all seq_cst) | carries: the count before it |
+//                   killed before: the next use marks | taker killed after: the next agent looks
+//                   at every cell
+//   E9 secret       writer: secret_version.store (release, the last one seq_cst) | readers: load
+//                   (acquire) before, the same after; who named a key looks once more (seq_cst)
+//                   carries: secret[2] | killed between: no secret, until written anew
 #ifndef BRIM_SHM_LAYOUT_H_
 #define BRIM_SHM_LAYOUT_H_
 
@@ -108,8 +115,10 @@ enum class SectionType : uint32_t {
   kAudit = 9,        // AuditCell[n]: ring of changes made by tools (shm/audit.h)
   kHotKeys = 10,     // ring of sampled decisions (shm/hot_keys.h)
   kOverrideTexts = 11,  // one element for each of kOverrides: the key's text, for people
-  // Reserved for later parts:
-  kConsumption = 7,  // permits used since the last exchange with other nodes, and the shared hash
+  // Of segments that share with other nodes (shm/consumption.h); all three or none:
+  kConsumption = 7,  // UseCell, one a slot: what its key has used
+  kNear = 12,        // words of 64 bits: the slots whose cells matter now
+  kTier = 13,        // TierBoard
 };
 
 struct Section {
@@ -218,8 +227,10 @@ static_assert(sizeof(PolicyCopy) == 2240);
 struct PolicyRecord {
   alignas(64) std::atomic<uint64_t> version;
   uint32_t reserved0[2];
-  char name[kPolicyNameBytes];    // zero-terminated; fixed once version is 1
-  std::atomic<uint64_t> live[8];  // words that change alone; [0]: not 0 if removed [E7]
+  char name[kPolicyNameBytes];  // zero-terminated; fixed once version is 1
+  // Words that change alone. [0]: not 0 if removed [E7]; [1 + part]: permits that a key of a policy
+  // `scope cluster` may use before others must hear of it, 0 if no agent has said.
+  std::atomic<uint64_t> live[8];
   PolicyCopy copy[2];
   uint64_t reserved1[16];
 };

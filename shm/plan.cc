@@ -4,9 +4,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "shm/cells.h"
+#include "shm/consumption.h"
 #include "shm/identity.h"
 #include "shm/overrides.h"
 #include "shm/segment.h"
@@ -135,6 +138,28 @@ absl::Status check_section(const HeaderFields& header, SectionType type, std::st
   }
   if (section->count != count) {
     return corrupt(path, cat("section ", what, " count"), section->count);
+  }
+  return absl::OkStatus();
+}
+
+// What keys have used, for other nodes: all of it or nothing.
+absl::Status check_tier_sections(const HeaderFields& header, uint64_t slots,
+                                 std::string_view path) {
+  const struct {
+    SectionType type;
+    std::string_view what;
+    uint64_t element_size;
+    uint64_t count;
+  } wanted[] = {{SectionType::kConsumption, "consumption", sizeof(UseCell), slots},
+                {SectionType::kNear, "near", sizeof(uint64_t), near_words(slots)},
+                {SectionType::kTier, "tier", sizeof(TierBoard), 1}};
+  const bool any = std::any_of(std::begin(wanted), std::end(wanted), [&](const auto& w) {
+    return find_section(header, w.type) != nullptr;
+  });
+  for (const auto& w : wanted) {
+    if (!any) break;
+    absl::Status status = check_section(header, w.type, w.what, w.element_size, w.count, path);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -307,6 +332,11 @@ absl::StatusOr<HeaderFields> plan(const SegmentSpec& spec) {
                  override_elements(spec.overrides) - kOverrideHeaderElements, 64);
     }
   }
+  if (spec.cluster) {
+    layout.add(SectionType::kConsumption, sizeof(UseCell), slots, 64);
+    layout.add(SectionType::kNear, sizeof(uint64_t), near_words(slots), 64);
+    layout.add(SectionType::kTier, sizeof(TierBoard), 1, 64);
+  }
   layout.add(SectionType::kAudit, sizeof(AuditCell), kAuditCells, 64);
   layout.add(SectionType::kHotKeys, sizeof(HotCell), kHotHeaderElements + kHotCells, 64);
   header.total_size = layout.end();
@@ -373,6 +403,7 @@ absl::Status check_layout(const HeaderFields& header, uint64_t file_size, std::s
                                overrides->count > override_elements(kMaxOverrides))) {
     return corrupt(path, "section overrides", overrides->count);
   }
+  if (absl::Status status = check_tier_sections(header, slots, path); !status.ok()) return status;
   return check_display_sections(header, overrides, path);
 }
 

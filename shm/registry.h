@@ -51,6 +51,13 @@ class Registry {
   // The whole record: false if it was never defined or is being replaced over and over.
   bool read(uint16_t number, PolicyWords& words, std::string& text) const;
   std::string name(uint16_t number) const;
+  // The same for the request path: in the segment, where it never changes once it is there.
+  std::string_view stored_name(uint16_t number) const noexcept {
+    const char* const text = records_[number].name;
+    size_t size = 0;
+    while (size < kPolicyNameBytes && text[size] != '\0') ++size;
+    return {text, size};
+  }
 
   // Number of the policy called `name`, or -1. Linear; set-up only.
   int find(std::string_view name) const { return find(name, false); }
@@ -62,6 +69,18 @@ class Registry {
   bool removed(uint16_t number) const noexcept {
     // Acquire; pairs with the release in set_removed() [E7].
     return number < count_ && records_[number].live[0].load(std::memory_order_acquire) != 0;
+  }
+  // Permits that a key may use before other nodes must hear of it.
+  uint32_t hold_back(uint16_t number, uint32_t part) const noexcept {
+    if (number >= count_ || part + 1 >= kMaxParts) return 0;
+    const uint64_t permits = records_[number].live[1 + part].load(std::memory_order_relaxed);
+    return static_cast<uint32_t>(permits);
+  }
+  void set_hold_back(uint16_t number, uint32_t part, uint32_t permits) noexcept {
+    if (number >= count_ || part + 1 >= kMaxParts) return;
+    // Killed here: it stays what it was.
+    BRIM_STORE_POINT();
+    records_[number].live[1 + part].store(permits, std::memory_order_relaxed);
   }
   // The caller holds the write lock. REQUIRES: the policy exists.
   void set_removed(uint16_t number, bool removed) noexcept;

@@ -50,6 +50,7 @@ struct SegmentSpec {
   uint32_t attachments = 128;
   uint32_t cells_per_key = 0;
   uint32_t overrides = 1024;
+  bool cluster = false;  // room for what keys have used, for other nodes
   uint32_t mode = 0600;
   std::vector<SpecPolicy> policies = {};      // REQUIRES: names that differ
   bool replace = false;                       // take the name over from whatever has it
@@ -146,6 +147,16 @@ class Segment {
     return at<OverrideText>(SectionType::kOverrideTexts);
   }
   AuditCell* audit() const noexcept { return at<AuditCell>(SectionType::kAudit); }
+  // Null in a segment that shares nothing with other nodes.
+  struct UseCell* use_cells() const noexcept {
+    return at<UseCell>(SectionType::kConsumption);
+  }
+  std::atomic<uint64_t>* near_marks() const noexcept {
+    return at<std::atomic<uint64_t>>(SectionType::kNear);
+  }
+  struct TierBoard* tier_board() const noexcept {
+    return at<TierBoard>(SectionType::kTier);
+  }
   HotHeader* hot_keys() const noexcept { return at<HotHeader>(SectionType::kHotKeys); }
   // The name entry of slot i, or null if the segment keeps no names.
   NameEntry* name_entry(uint64_t i) const noexcept {
@@ -160,6 +171,9 @@ class Segment {
   // Brings a reach that is beyond every window down to `most`, which readers take it for anyway.
   // False if it changed meanwhile.
   bool limit_reach(uint64_t seen, uint64_t most) noexcept;
+
+  // Something that this process keeps with the segment, for whoever attaches it here; not owned.
+  std::atomic<void*> companion{nullptr};
 
   // A tentative word nobody used before; see base/word.h. Safe after any kind of fork.
   Word next_tentative(int64_t now_ns) noexcept;

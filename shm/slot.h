@@ -23,6 +23,10 @@ struct AtomicSlot {
 };
 static_assert(sizeof(AtomicSlot) == 16 && alignof(AtomicSlot) == 16);
 
+// The debt of an idle key whose slot is better left to it: only used when no other idle one is
+// there. A live key's debt is more.
+inline constexpr uint64_t kAwaitsTelling = 1;
+
 struct HardwareAtomics {
   // See load128, cas128: one 16-byte access each [E2].
   static Slot load(const AtomicSlot* slot) noexcept {

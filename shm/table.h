@@ -7,9 +7,11 @@
 //     Word ceiling(Word)       a corrupt word brought down to what the policy can hold, or itself
 //     void refresh()           read the clock again
 //     int64_t now_ns()         the time last read
-//     uint64_t debt(Slot)      another key's debt in requests; 0 exactly if it is idle
+//     uint64_t debt(Slot, i)   another key's debt in requests, in slot i; 0 exactly if it is idle,
+//                              kAwaitsTelling if it is and other nodes should hear of it first
 //     Word tentative()         a tentative word that was never used before
 //     void name(uint64_t i)    record the key's text for slot i
+//     void charged(uint64_t i) the last step's word is in slot i now
 //     void count(Event)        statistics; evicted(Slot): a live key had to make room
 // `Atomics` is HardwareAtomics, or the simulator's.
 //
@@ -98,8 +100,10 @@ class Table {
     const Word next = call.step(seen.word);
     if (next == seen.word) return call.plausible(next);  // refused: nothing written
     // Killed here: after it the permits are charged and nobody was told. Before: nothing.
-    if (Atomics::cas(at, seen, {id, next})) [[likely]]
+    if (Atomics::cas(at, seen, {id, next})) [[likely]] {
+      call.charged(static_cast<uint64_t>(at - slots_));
       return true;
+    }
     call.count(Event::kCasRetry);
     return false;
   }
@@ -200,8 +204,10 @@ class Table {
         if (next == seen.word) return true;  // a refusal, or nothing asked: nothing written
       }
       // Killed here: after it the permits are charged and nobody was told. Before: nothing.
-      if (Atomics::cas(at, seen, {id, next})) [[likely]]
+      if (Atomics::cas(at, seen, {id, next})) [[likely]] {
+        call.charged(static_cast<uint64_t>(at - slots_));
         return true;
+      }
       back_off(round, call);
     }
     call.count(Event::kContended);
@@ -266,11 +272,11 @@ class Table {
         const Slot seen = Atomics::load(at);
         appeared = seen.id == id;
         if (appeared) return false;
-        const Candidate one{at, seen, reclaim_debt(seen, call), n};
+        const Candidate one{at, seen, reclaim_debt(at, seen, call), n};
         if (one.before(best)) best = one;
         return seen.id != kVirginId;
       });
-      const bool all_live = best.debt != 0;
+      const bool all_live = best.debt > kAwaitsTelling;
       if (appeared) return Claim::kLost;
       if (all_live && judged_long_ago(call)) continue;
       if (all_live && groups < limit_) {
@@ -306,9 +312,9 @@ class Table {
 
   // 0: the slot may be taken; ~0: it may not be, even by eviction.
   template <class Call>
-  static uint64_t reclaim_debt(const Slot& slot, Call& call) noexcept {
+  uint64_t reclaim_debt(const AtomicSlot* at, const Slot& slot, Call& call) const noexcept {
     if (slot.id == kVirginId || slot.id == kFreeId) return 0;
-    if (!is_tentative(slot.word)) return call.debt(slot);
+    if (!is_tentative(slot.word)) return call.debt(slot, static_cast<uint64_t>(at - slots_));
     return tentative_age_ms(slot.word, call.now_ns()) > kTentativeLifeMs ? 0 : ~uint64_t{0};
   }
 
@@ -322,7 +328,7 @@ class Table {
     if (old.id == kVirginId || old.id == kFreeId) return;
     if (is_tentative(old.word)) {
       call.count(Event::kExpired);
-    } else if (claimed.debt == 0) {
+    } else if (claimed.debt <= kAwaitsTelling) {
       call.count(Event::kReclaimed);
     } else {
       call.count(Event::kEvictedLive);
@@ -349,6 +355,7 @@ class Table {
     call.name(static_cast<uint64_t>(own.slot - slots_));
     // Killed here: before, a tentative; after, the permits are charged and nobody was told.
     if (!Atomics::cas(own.slot, {id, own.tentative}, {id, next})) return false;
+    call.charged(static_cast<uint64_t>(own.slot - slots_));
     call.count(Event::kInserted);
     return true;
   }

@@ -19,7 +19,7 @@ bool can_book(const Engine& engine, uint16_t policy) noexcept {
   Quota quota;
   PolicyOptions options;
   return read_quota(engine.registry, policy, 0, quota) && family(quota) == Family::kBucket &&
-         read_options(engine, policy, options) && options.rates == 1;
+         read_options(engine, policy, options) && options.rates == 1 && !options.strict;
 }
 
 // How far ahead the policy lets anyone book, in ns. A queue's own length is its bound.
@@ -64,7 +64,7 @@ Ticket book(const Engine& engine, uint16_t policy, std::string_view key, uint32_
   const int64_t now = engine.clock.now();
   Parts parts(engine);
   if (!parts.add(policy, key, cost, Priority::kNormal) || parts.size() != 1 ||
-      parts[0].family != Family::kBucket) {
+      parts[0].family != Family::kBucket || parts.strict()) {
     ticket.decision =
         parts.size() == 0 ? parts.decided() : unavailable(Reason::kUnsupported, false);
     if (ticket.decision.reason == Reason::kBarred) {
@@ -98,6 +98,7 @@ Ticket book(const Engine& engine, uint16_t policy, std::string_view key, uint32_
     ticket.decision = parts.refuse_booking(refused_booking(call), now);
     return ticket;
   }
+  count_use(engine, target, key, call.use(), cost);
   engine.count(policy, PolicyCounter::kAllowed);
   ticket.decision = call.decision();
   ticket.decision.delay_ns = call.rule().delay_ns(call.next(), call.at(), call.quota());
@@ -106,8 +107,9 @@ Ticket book(const Engine& engine, uint16_t policy, std::string_view key, uint32_
   return ticket;
 }
 
-bool give_back(const Engine& engine, uint16_t policy, std::string_view key,
-               const Ticket& ticket) noexcept {
+// `tells`: other nodes hear of it; not of what another table tells.
+bool give_back(const Engine& engine, uint16_t policy, std::string_view key, const Ticket& ticket,
+               bool tells) noexcept {
   if (engine.read_only) return false;
   Parts parts(engine);
   if (!parts.add(policy, key, ticket.cost, Priority::kCritical, false) || parts.size() != 1) {
@@ -119,6 +121,7 @@ bool give_back(const Engine& engine, uint16_t policy, std::string_view key,
       engine.table.update(target.probe, target.id, call) != Outcome::kDecided || !call.changed()) {
     return false;
   }
+  if (tells) count_use(engine, target, key, call.use(), -int64_t{call.given_back()});
   engine.count(policy, PolicyCounter::kRefunded, call.given_back());
   return true;
 }
@@ -147,8 +150,8 @@ bool PolicyHandle::cancel(std::string_view key, const Ticket& ticket) const noex
   Route route(*engine_, number_, false);
   if (!route.find() && !route.paused()) return false;
   if (!route.carry(number_, key)) return false;
-  if (route.from() != nullptr) give_back(*route.from(), number_, key, ticket);
-  return give_back(route.engine(), number_, key, ticket);
+  if (route.from() != nullptr) give_back(*route.from(), number_, key, ticket, false);
+  return give_back(route.engine(), number_, key, ticket, true);
 }
 
 Decision PolicyHandle::acquire(std::string_view key, int64_t timeout_ns,

@@ -4,6 +4,7 @@
 #ifndef BRIM_SRC_C_API_H_
 #define BRIM_SRC_C_API_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -90,12 +91,14 @@ bool has_size(const Struct& in) noexcept {
 }
 
 // Takes a caller's struct. A longer one is of a later version: what it has beyond ours must be
-// zero, or something would be asked for and not be done.
+// zero, or something would be asked for and not be done. `least` is the first version's size; what
+// a caller of that time lacks is zero.
 template <class Struct>
-bool read_struct(const Struct& in, Struct& out) noexcept {
+bool read_struct(const Struct& in, Struct& out, size_t least = sizeof(Struct)) noexcept {
   constexpr uint32_t kMost = 4096;  // more is no size
-  if (!has_size(in) || in.struct_size > kMost) return false;
-  std::memcpy(&out, &in, sizeof(out));
+  if (in.struct_size < least || in.struct_size > kMost) return false;
+  out = {};
+  std::memcpy(&out, &in, std::min(sizeof(out), size_t{in.struct_size}));
   const char* const bytes = reinterpret_cast<const char*>(&in);
   for (size_t i = sizeof(out); i < in.struct_size; ++i) {
     if (bytes[i] != 0) return false;

@@ -15,11 +15,6 @@
 
 namespace brim {
 
-// What Limiter and PolicyHandle keep for themselves.
-struct internal::EngineOf {
-  static const Engine& of(const Limiter& limiter) noexcept { return *limiter.engine_; }
-};
-
 namespace c_api {
 
 namespace {

@@ -12,10 +12,11 @@ namespace brim::c_api {
 // `in` may be null. `read` is what was said, without its size: equal calls are equal.
 inline int read_options(const brim_options* in, Options& out, brim_options& read) {
   if (in == nullptr) return 0;
-  if (!read_struct(*in, read)) return fail(BRIM_E_STRUCT_SIZE);
+  if (!read_struct(*in, read, offsetof(brim_options, cluster))) return fail(BRIM_E_STRUCT_SIZE);
   read.struct_size = 0;  // the same call, whatever it is
   if (read.hash > BRIM_HASH_XXH3 || read.on_full > BRIM_FULL_DENY ||
-      read.clock > BRIM_CLOCK_MANUAL || (read.reserved[0] | read.reserved[1]) != 0) {
+      read.clock > BRIM_CLOCK_MANUAL || (read.reserved[0] | read.reserved[1]) != 0 ||
+      read.reserved2 != 0) {
     return fail(BRIM_E_INVALID, "invalid_option: hash, on_full, clock or a reserved byte");
   }
   out.capacity = read.capacity;
@@ -23,6 +24,7 @@ inline int read_options(const brim_options* in, Options& out, brim_options& read
   out.max_policies = read.max_policies;
   out.cells_per_key = read.cells_per_key;
   out.overrides = read.overrides;
+  out.cluster = read.cluster != 0;
   out.probe_limit = read.probe_limit;
   out.hash = static_cast<HashKind>(read.hash);
   out.on_full = static_cast<OnFull>(read.on_full);

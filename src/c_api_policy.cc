@@ -5,6 +5,8 @@
 #include "brim/address.h"
 #include "brim/policy.h"
 #include "src/c_api.h"
+#include "src/engine.h"
+#include "src/parts.h"
 
 using namespace brim::c_api;
 
@@ -50,6 +52,20 @@ int brim_policy_text(const brim_policy* policy, char* buffer, size_t size, size_
   if (policy == nullptr) return fail(BRIM_E_INVALID);
   return guarded(
       [&] { return write_text(brim::policy_text(policy->handle.policy()), buffer, size, length); });
+}
+
+int brim_policy_scope(const brim_policy* policy) {
+  if (policy == nullptr) return fail(BRIM_E_INVALID);
+  const brim::NoCancel whole;
+  const auto& engine = brim::internal::EngineOf::of(policy->limiter->limiter).current();
+  const uint16_t number = policy->handle.number();
+  brim::PolicyOptions options;
+  brim::Quota quota;
+  if (!read_options(engine, number, options)) return BRIM_SCOPE_NODE;
+  if (options.strict) return BRIM_SCOPE_STRICT;
+  return read_quota(engine.registry, number, 0, quota) && has(quota, brim::kShared)
+             ? BRIM_SCOPE_CLUSTER
+             : BRIM_SCOPE_NODE;
 }
 
 int brim_policy_names(const brim_limiter* limiter, int (*visit)(void* context, const char* name),

@@ -69,6 +69,7 @@ brim_options options_of(const brim::Options& from) noexcept {
   out.mode = from.mode;
   out.huge_pages = from.huge_pages ? 1 : 0;
   out.group = from.group.empty() ? nullptr : from.group.c_str();
+  out.cluster = from.cluster ? 1 : 0;
   return out;
 }
 
@@ -138,7 +139,10 @@ int brim_verify(const char* name, const brim_verify_options* options,
 int brim_resize(const char* name, const brim_resize_options* options, brim_resize_report* report) {
   if (name == nullptr || options == nullptr) return fail(BRIM_E_INVALID);
   brim_resize_options read;
-  if (!read_struct(*options, read) || !fits(report)) return fail(BRIM_E_STRUCT_SIZE);
+  if (!read_struct(*options, read, offsetof(brim_resize_options, cluster)) || !fits(report)) {
+    return fail(BRIM_E_STRUCT_SIZE);
+  }
+  if (read.reserved != 0) return fail(BRIM_E_INVALID);
   return guarded([&] {
     brim::Options access;
     brim_options attach = {};
@@ -150,6 +154,7 @@ int brim_resize(const char* name, const brim_resize_options* options, brim_resiz
     asked.cells_per_key = read.cells_per_key;
     asked.overrides = read.overrides;
     asked.probe_limit = read.probe_limit;
+    asked.cluster = read.cluster != 0;
     if (read.progress != nullptr) {
       asked.progress = [&](const brim::ResizeProgress& from) {
         brim_resize_progress out = {};

@@ -13,6 +13,7 @@
 #include "src/algo/step.h"
 #include "src/engine.h"
 #include "src/policy_words.h"
+#include "src/use.h"
 
 namespace brim {
 
@@ -248,7 +249,7 @@ class Call {
 
   // Judged at the time that the slowest clock may still show, so that no process re-admits a burst
   // that another one's reclaim forgot.
-  uint64_t debt(const shm::Slot& slot) noexcept {
+  uint64_t debt(const shm::Slot& slot, uint64_t position) noexcept {
     constexpr uint64_t kMostEvictable = ~uint64_t{0} - 1;
     const uint16_t number = shm::id_policy(slot.id);
     Quota quota;
@@ -262,7 +263,11 @@ class Call {
       return 0;
     }
     const Instant then = instant(quota, saturating_add(at_.now_ns, -kClockSkewNs));
-    const uint64_t owed = brim::debt(slot.word, then, quota);
+    uint64_t owed = brim::debt(slot.word, then, quota);
+    if (owed == shm::kAwaitsTelling) ++owed;
+    if (owed == 0 && has(quota, kShared) && awaits_telling(*engine_, slot, position, then, quota)) {
+      owed = shm::kAwaitsTelling;
+    }
     // Cells stay where they are: their slot is not given away while any is live.
     const bool pinned = owed != 0 && family(quota) == Family::kCells;
     pinned_ = pinned_ || pinned;
@@ -291,6 +296,17 @@ class Call {
     if (cut.length <= room || text.size() != shm::kept_bytes(cut.length, room)) return;
     shm::store_name(entry, room, text, cut.length, cut.place,
                     name_check(engine_->secret, target_.id, cut.length, cut.place, text));
+  }
+
+  // The last step's word is in slot i.
+  void charged(uint64_t i) noexcept {
+    if constexpr (kScope != Scope::kPlain) slot_ = i;
+  }
+  // What the last step has used, if the rate is shared with other nodes. Not counted yet: whoever
+  // answers the request counts it, by count_use().
+  Use use() const noexcept {
+    if (slot_ == kNoSlot || !has(quota_, kShared)) return {};
+    return {slot_, gcra::debt_units(step_.next, at_.v) > quota_.capacity / 2};
   }
 
   void count(Event event) noexcept { engine_->counters.add(event); }
@@ -344,6 +360,7 @@ class Call {
   Target target_;
   Rule rule_;
   bool pinned_ = false;
+  uint64_t slot_ = kNoSlot;
   Quota quota_;
   Instant at_;
   uint64_t options_ = 0;

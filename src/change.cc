@@ -135,6 +135,11 @@ absl::Status Limiter::change(std::string_view name, std::string_view text,
       !status.ok()) {
     return status;
   }
+  if (absl::Status status =
+          check_cluster(*policy, engine.consumption.kept(), shown_path(engine.segment->path()));
+      !status.ok()) {
+    return status;
+  }
   Held held{engine.registry.lock()};
   if (absl::Status status = find_for_change(engine, name, held); !status.ok()) return status;
   const Beginning at{engine.clock.now(), wall_now_ns()};

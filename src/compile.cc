@@ -16,6 +16,14 @@ namespace {
 
 using shm::PolicyWords;
 
+// The share of the rate that holds: the operator's factor, and the share while others are away.
+uint32_t whole_factor(const PolicyWords& words) {
+  const auto factor = static_cast<uint32_t>(words[kWordFactor]);
+  const uint64_t share = words[kWordShare];
+  if (share == 0 || share >= kWholePpm || factor == 0) return factor;
+  return static_cast<uint32_t>(std::max<uint64_t>(factor * share / kWholePpm, 1));
+}
+
 // What a part has to know of the options and of the warp.
 void mark(const PolicyOptions& options, const Warp& warp, Quota& quota) {
   const Family kind = family(quota);
@@ -40,13 +48,22 @@ void finish(const Policy& policy, int64_t now, bool overrides, PolicyWords& word
   std::copy_n(policy.class_percent, 3, options.class_percent);
   options.overrides = overrides;
   options.deny_if_unavailable = policy.on_unavailable == OnUnavailable::kDeny;
+  options.strict = policy.scope == PolicyScope::kStrict;
   words[kOptionWords] = options_word(options);
+  // Its agent looks after no other ones: a share would stay for ever.
+  if (policy.scope != PolicyScope::kCluster) words[kWordShare] = 0;
   const Warp warp{now, static_cast<uint64_t>(policy.warm_up_ns), policy.warm_up_from_ppm,
-                  static_cast<uint32_t>(words[kWordFactor])};
+                  whole_factor(words)};
   for (uint32_t i = 0; i < options.rates; ++i) {
     Quota quota = quota_from(words, i);
     mark(options, warp, quota);
+    quota.flags &= static_cast<uint16_t>(~kShared);
+    if (policy.scope == PolicyScope::kCluster) quota.flags |= kShared;
     store_quota(quota, i, words);
+  }
+  // Keys of rates that are gone have nothing to tell.
+  for (uint32_t i = options.rates; i < kBanPart; ++i) {
+    words[i * shm::kPartWords + kWordKind] &= ~(uint64_t{kShared} << 16);
   }
 }
 
@@ -240,6 +257,14 @@ absl::Status check_cells(const Policy& policy, uint32_t cells_per_key, std::stri
           needed));
 }
 
+absl::Status check_cluster(const Policy& policy, bool kept, std::string_view path) {
+  if (policy.scope == PolicyScope::kNode || kept) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      cat("cluster_not_kept: segment ", path,
+          " has no room for what nodes share, which 'scope cluster' needs; create it with this "
+          "policy or with the option cluster, or give it room: brim resize NAME --cluster"));
+}
+
 absl::Status check_fits(const Rate& rate) {
   Quota quota{};
   quota.algorithm = static_cast<uint8_t>(rate.algorithm);
@@ -323,14 +348,17 @@ absl::StatusOr<PolicyWords> recompile(const Policy& policy, const Beginning& at,
     return status;
   }
   if (is_new) words[kWordFactor] = kWholePpm;
+  // No agent would make the rates of any other policy whole again.
+  if (policy.scope != PolicyScope::kCluster) words[kWordShare] = 0;
   finish(policy, at.now_ns, !is_new && options_from_word(old[kOptionWords]).overrides, words);
   return words;
 }
 
-PolicyWords with_factor(const PolicyWords& old, int64_t now_ns, uint32_t factor_ppm) {
-  PolicyWords words = old;
+namespace {
+
+// `words` with every rate running at whole_factor() from now on.
+PolicyWords with_whole_factor(PolicyWords words, const PolicyWords& old, int64_t now_ns) {
   const PolicyOptions options = options_from_word(old[kOptionWords]);
-  words[kWordFactor] = factor_ppm;
   for (uint32_t i = 0; i < options.rates; ++i) {
     Quota quota = quota_from(old, i);
     Warp warp{now_ns, 0, kWholePpm, kWholePpm};
@@ -340,7 +368,7 @@ PolicyWords with_factor(const PolicyWords& old, int64_t now_ns, uint32_t factor_
     warp.from_ppm = rate_ppm(gone, {0, warp.ramp_ns, warp.from_ppm, kWholePpm});
     warp.ramp_ns -= std::min(gone, warp.ramp_ns);
     warp.start_ns = now_ns;
-    warp.factor_ppm = factor_ppm;
+    warp.factor_ppm = whole_factor(words);
     if (family(quota) == Family::kBucket) {
       quota.v0 = token_clock(quota, now_ns);
       quota.t0 = now_ns;
@@ -349,6 +377,20 @@ PolicyWords with_factor(const PolicyWords& old, int64_t now_ns, uint32_t factor_
     store_quota(quota, i, words);
   }
   return words;
+}
+
+}  // namespace
+
+PolicyWords with_factor(const PolicyWords& old, int64_t now_ns, uint32_t factor_ppm) {
+  PolicyWords words = old;
+  words[kWordFactor] = factor_ppm;
+  return with_whole_factor(words, old, now_ns);
+}
+
+PolicyWords with_share(const PolicyWords& old, int64_t now_ns, uint32_t share_ppm) {
+  PolicyWords words = old;
+  words[kWordShare] = share_ppm;
+  return with_whole_factor(words, old, now_ns);
 }
 
 PolicyWords with_overrides(const PolicyWords& old) {

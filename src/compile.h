@@ -26,6 +26,10 @@ uint32_t cells_needed(const Policy& policy);
 // FailedPrecondition (too_few_cells) if a segment with so many cells a key has no room for it.
 absl::Status check_cells(const Policy& policy, uint32_t cells_per_key, std::string_view path);
 
+// FailedPrecondition (cluster_not_kept) if the policy shares with other nodes and the segment,
+// which has the room or not, keeps nothing for them.
+absl::Status check_cluster(const Policy& policy, bool kept, std::string_view path);
+
 // Errors (invalid_policy): the state of this rate does not fit its word.
 absl::Status check_fits(const Rate& rate);
 
@@ -40,6 +44,10 @@ absl::StatusOr<shm::PolicyWords> recompile(const Policy& policy, const Beginning
 
 // The same policy from now on with its rates scaled by factor_ppm / 10^6.
 shm::PolicyWords with_factor(const shm::PolicyWords& old, int64_t now_ns, uint32_t factor_ppm);
+
+// The same while other nodes can not be heard: this node takes so much of each rate, beside the
+// factor.
+shm::PolicyWords with_share(const shm::PolicyWords& old, int64_t now_ns, uint32_t share_ppm);
 
 // The same policy, from now on looked up in the override table.
 shm::PolicyWords with_overrides(const shm::PolicyWords& old);

@@ -70,6 +70,7 @@ Decision acquire_any(const Engine& engine, uint16_t policy, std::string_view key
   now = std::max(now, call.now_ns());
   if (outcome == Outcome::kDecided) {
     if (sampled) sample_decision(engine, target, call.admitted());
+    if (call.admitted()) count_use(engine, target, key, call.use(), cost);
     return answer(engine, target.policy, call);
   }
   engine.count(target.policy, PolicyCounter::kUnavailable);
@@ -141,63 +142,6 @@ template <class Later>
   return acquire_one(engine, target, key, cost, now, [](int64_t) {});
 }
 
-// Lowers what the key owes under each rate of the policy, words by `rule` and logs by up to
-// `from_log` permits. Returns whether there was any.
-template <class Rule>
-bool give_back(const Engine& engine, uint16_t policy, Parts& parts, Rule rule,
-               uint32_t from_log) noexcept {
-  bool any = false;
-  uint32_t permits = 0;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const Part& part = parts[i];
-    if (part.family == Family::kCells) {
-      const uint32_t given = refund_log(engine, part, from_log);
-      any = any || given != 0;
-      permits = std::max(permits, given);
-      continue;
-    }
-    Call<Rule, Scope::kGeneral> call(engine, part.target, part.key, rule);
-    if (!call.begin(engine.clock.now())) continue;
-    if (engine.table.update(part.target.probe, part.target.id, call) != Outcome::kDecided) {
-      engine.count(policy, PolicyCounter::kUnavailable);
-      continue;
-    }
-    if (!call.changed()) continue;
-    any = true;
-    permits = std::max(permits, call.given_back());
-  }
-  if (any) engine.count(policy, PolicyCounter::kRefunded, permits);
-  return any;
-}
-
-// Charges `more` permits to one rate whatever is left. False if that could not be done in full.
-bool charge_more(const Engine& engine, Part& part, uint32_t more) noexcept {
-  const int64_t now = engine.clock.now();
-  if (part.family == Family::kCells) {  // a log holds no more than its limit: it takes what fits
-    const uint32_t left = peek_log(engine, part, now).remaining;
-    part.cost = std::min(left, more);
-    return charge_log(engine, part, now).admitted && left >= more;
-  }
-  Call<Charge, Scope::kGeneral> call(engine, part.target, part.key, {more});
-  if (!call.begin(now)) return false;
-  if (engine.table.update(part.target.probe, part.target.id, call) != Outcome::kDecided) {
-    engine.count(part.target.policy, PolicyCounter::kUnavailable);
-    return false;
-  }
-  return call.taken() >= more;
-}
-
-}  // namespace
-
-bool lift_ban(const Engine& engine, uint16_t policy, std::string_view key) noexcept {
-  const Target target = locate(engine, policy, kBanPart, hash_key(engine.secret, key));
-  Call<Reset, Scope::kGeneral> call(engine, target, key, {});
-  return call.begin(engine.clock.now()) && call.quota().algorithm == kBanAlgorithm &&
-         engine.table.update(target.probe, target.id, call) == Outcome::kDecided && call.changed();
-}
-
-namespace {
-
 Decision peek_at(const Engine& engine, uint16_t policy, std::string_view key,
                  uint32_t cost) noexcept {
   Quota quota;
@@ -227,6 +171,7 @@ Granted acquire_up_to(const Engine& engine, uint16_t policy, std::string_view ke
       granted.decision = undecided(engine, outcome, call);
       return granted;
     }
+    if (call.admitted()) count_use(engine, target, key, call.use(), call.rule().cost);
     engine.count(policy, call.admitted() ? PolicyCounter::kAllowed : PolicyCounter::kDenied);
     granted.decision = call.decision();
     granted.cost = call.admitted() ? call.rule().cost : 0;
@@ -242,38 +187,6 @@ Granted acquire_up_to(const Engine& engine, uint16_t policy, std::string_view ke
     if (granted.decision.verdict != Verdict::kDenied || cost == min) break;
   }
   return granted;
-}
-
-bool refund_at(const Engine& engine, uint16_t policy, std::string_view key,
-               uint32_t cost) noexcept {
-  if (engine.read_only) return false;
-  Parts parts(engine);
-  return parts.add(policy, key, cost, Priority::kCritical, false) &&
-         give_back(engine, policy, parts, Refund{cost}, cost);
-}
-
-bool reset_at(const Engine& engine, uint16_t policy, std::string_view key) noexcept {
-  if (engine.read_only) return false;
-  constexpr uint32_t kAll = std::numeric_limits<uint32_t>::max();
-  Parts parts(engine);
-  bool any = parts.add(policy, key, 0, Priority::kCritical, false) &&
-             give_back(engine, policy, parts, Reset{}, kAll);
-  any = lift_ban(engine, policy, key) || any;
-  if (parts.size() != 0 && parts.followed() != policy) {
-    any = lift_ban(engine, parts.followed(), key) || any;
-  }
-  return any;
-}
-
-bool charge_at(const Engine& engine, uint16_t policy, std::string_view key,
-               uint32_t more) noexcept {
-  Parts parts(engine);
-  if (engine.read_only || !parts.add(policy, key, more, Priority::kCritical, false)) return false;
-  bool whole = true;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    whole = charge_more(engine, parts[i], more) && whole;
-  }
-  return whole;
 }
 
 }  // namespace
@@ -383,37 +296,6 @@ Decision PolicyHandle::peek(std::string_view key, uint32_t cost) const noexcept 
   // Nothing is written, so the key may not have been carried over: then the old table knows more.
   const Decision before = peek_at(*route.from(), number_, key, cost);
   return before.admitted && before.remaining >= decision.remaining ? decision : before;
-}
-
-// What of the key has to be given back in the table that a resize is emptying, so that it is not
-// carried over once more. The key has been carried before: so none of it is given back twice.
-bool PolicyHandle::refund(std::string_view key, uint32_t cost) const noexcept {
-  if (engine_ == nullptr) return false;
-  Route route(*engine_, number_, false);
-  if (!route.open(key)) return false;
-  if (route.from() != nullptr) refund_at(*route.from(), number_, key, cost);
-  return refund_at(route.engine(), number_, key, cost);
-}
-
-bool PolicyHandle::reset(std::string_view key) const noexcept {
-  if (engine_ == nullptr) return false;
-  Route route(*engine_, number_, false);
-  if (!route.find() && !route.paused()) return false;
-  if (!route.carry(number_, key)) return false;
-  const bool before = route.from() != nullptr && reset_at(*route.from(), number_, key);
-  return reset_at(route.engine(), number_, key) || before;
-}
-
-bool PolicyHandle::commit(std::string_view key, uint32_t held, uint32_t actual) const noexcept {
-  if (engine_ == nullptr || engine_->read_only) return false;
-  if (actual == held) return true;
-  Route route(*engine_, number_, false);
-  while (route.open(key)) {
-    if (actual < held) return refund(key, held - actual);
-    const bool whole = charge_at(route.engine(), number_, key, actual - held);
-    if (!route.engine().superseded()) return whole;
-  }
-  return route.paused();  // nothing is to be settled then
 }
 
 }  // namespace brim

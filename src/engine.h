@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "brim/limiter.h"
 #include "shm/cells.h"
+#include "shm/consumption.h"
 #include "shm/counters.h"
 #include "shm/overrides.h"
 #include "shm/registry.h"
@@ -40,6 +41,8 @@ class Engine {
                  segment->header().max_policies),
         registry(segment->policies(), segment->header().max_policies, segment->fd()),
         overrides(overrides_of(*segment)),
+        consumption(segment->slots(), segment->use_cells(), segment->near_marks(),
+                    segment->tier_board()),
         cells(segment->cells()),
         cells_per_key(segment->header().cells_per_key),
         secret(make_secret(segment->header())) {}
@@ -90,6 +93,7 @@ class Engine {
   shm::Counters counters;
   shm::Registry registry;
   shm::Overrides overrides;
+  shm::Consumption consumption;
   shm::AtomicCell* cells;  // null: none
   uint32_t cells_per_key;
   HashSecret secret;
@@ -141,6 +145,12 @@ class Engine {
     made.secret = header.hash_secret;
     return made;
   }
+};
+
+// What a Limiter keeps for itself.
+struct EngineOf {
+  static const Engine& of(const Limiter& limiter) noexcept { return *limiter.engine_; }
+  static bool has(const Limiter& limiter) noexcept { return limiter.engine_ != nullptr; }
 };
 
 // The clock and the rights that options ask for, the same for all who attach.

@@ -80,7 +80,8 @@ bool describe(const shm::Slot& slot, const std::vector<Quota>& quotas, int64_t n
       }
       break;
     case Family::kCells:
-      key.decision.reset_after_ns = std::max<int64_t>(static_cast<int64_t>(word) - now, 0);
+      key.decision.reset_after_ns =
+          std::max<int64_t>(static_cast<int64_t>(word - static_cast<uint64_t>(now)), 0);
       break;
     case Family::kBan:
       key.decision.retry_after_ns = ban::barred_for(word, now, quota);

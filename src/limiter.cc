@@ -31,6 +31,7 @@ shm::SegmentSpec spec_for(const Options& options) {
   if (options.probe_limit != 0) spec.probe_limit = options.probe_limit;
   if (options.overrides != 0) spec.overrides = options.overrides;
   spec.cells_per_key = options.cells_per_key;
+  spec.cluster = options.cluster;
   if (options.hash != HashKind::kDefault) spec.hash_kind = static_cast<uint32_t>(options.hash);
   if (options.on_full != OnFull::kDefault) spec.on_full = static_cast<uint32_t>(options.on_full);
   spec.hash_seed = options.hash_seed;
@@ -63,6 +64,7 @@ absl::Status check_stored(const Options& options, const shm::Segment& segment) {
       {"on_full", options.on_full != OnFull::kDefault, asked.on_full, header.on_full, false},
       {"probe_limit", options.probe_limit != 0, asked.probe_limit, header.probe_limit},
       {"cells_per_key", options.cells_per_key != 0, asked.cells_per_key, header.cells_per_key},
+      {"cluster", options.cluster, 1, segment.use_cells() == nullptr ? 0u : 1u},
   };
   for (const auto& field : fields) {
     if (!field.given || field.asked == field.stored || (field.size && header.generation != 0)) {
@@ -89,6 +91,7 @@ shm::SegmentSpec spec_with_policies(const Options& options, Wrap wrap) {
     if (again) continue;  // the same text twice is no contradiction; see check_options
     const Policy parsed = *parse_policy(policy.text);
     spec.cells_per_key = std::max(spec.cells_per_key, cells_needed(parsed));
+    spec.cluster = spec.cluster || parsed.scope != PolicyScope::kNode;
     spec.policies.push_back({policy.name, *compile(parsed, at), policy_text(parsed)});
   }
   if (options.prepare) {
@@ -181,10 +184,14 @@ absl::Status bring_back(const Engine& engine, uint16_t number, const Policy& pol
   return absl::OkStatus();
 }
 
-// That policies can be written here, and that this one finds the cells it needs.
+// That policies can be written here, and that this one finds the room it needs.
 absl::Status check_writable(const Engine& engine, const Policy& policy) {
   if (absl::Status status = engine.check_writable(); !status.ok()) return status;
-  return check_cells(policy, engine.cells_per_key, shown_path(engine.segment->path()));
+  const std::string path = shown_path(engine.segment->path());
+  if (absl::Status status = check_cells(policy, engine.cells_per_key, path); !status.ok()) {
+    return status;
+  }
+  return check_cluster(policy, engine.consumption.kept(), path);
 }
 
 // The engine over an attached segment, with the options' policies defined.

@@ -75,7 +75,9 @@ inline void make_aligned(const Rate& rate, const Beginning& at, Quota& quota) {
       quota.flags |= kMonths;
       quota.extra = rate.calendar == CalendarUnit::kMonth ? 1 : 12;
       quota.period_ns = (rate.calendar == CalendarUnit::kMonth ? 31 : 366) * 24 * kHour;
-      quota.t0 = at.now_ns - at.wall_ns - offset;
+      quota.t0 =
+          static_cast<int64_t>(static_cast<uint64_t>(at.now_ns) -
+                               static_cast<uint64_t>(at.wall_ns) - static_cast<uint64_t>(offset));
       quota.shift = 32;
       return;
     case CalendarUnit::kNone:

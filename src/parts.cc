@@ -19,6 +19,7 @@ Decision charge_word(const Engine& engine, Part& part, int64_t& now) noexcept {
   const Outcome outcome = engine.table.update(part.target.probe, part.target.id, call);
   now = std::max(now, call.now_ns());
   part.receipt = {call.next(), call.at().v};
+  part.use = call.use();
   return outcome == Outcome::kDecided ? call.decision() : undecided(engine, outcome, call);
 }
 
@@ -131,7 +132,7 @@ bool Parts::add(uint16_t policy, std::string_view key, uint32_t cost, Priority p
   }
   Asked& ask = *std::construct_at(
       &asked_[asked_count_],
-      Asked{policy, policy, true, false, false, hash_key(engine_->secret, key), key, {}});
+      Asked{policy, policy, true, false, false, false, hash_key(engine_->secret, key), key, {}});
   const auto label = static_cast<uint8_t>(asked_count_++);
   if (options.overrides && !follow_override(ask, options, asks)) {
     // An exempt key leaves the other asks as they are.
@@ -140,6 +141,7 @@ bool Parts::add(uint16_t policy, std::string_view key, uint32_t cost, Priority p
     return decided_.reason == Reason::kExempt;
   }
   ask.bans = options.bans;
+  ask.strict = options.strict;
   ask.enforced = is_enforced(options, ask.hash);
   for (uint32_t i = 0; i < options.rates; ++i) {
     Quota quota;
@@ -304,6 +306,10 @@ Decision Parts::charge(int64_t now) noexcept {
     answer.part = label(i);
     return answer;
   }
+  for (size_t i = 0; i < size_; ++i) {
+    const Part& part = parts_[i];
+    if (part.charged) count_use(*engine_, part.target, part.key, part.use, part.cost);
+  }
   return admitted(true);
 }
 
@@ -360,11 +366,18 @@ Decision Parts::acquire(int64_t now) noexcept {
     return decided_;
   }
   if (engine_->read_only) return read_only();
+  const bool any_strict =
+      std::any_of(asked_, asked_ + asked_count_, [](const Asked& ask) { return ask.strict; });
+  if (any_strict && asked_count_ > 1) {  // nobody could undo what the store has admitted
+    count_all(PolicyCounter::kUnavailable);
+    return unavailable(Reason::kUnsupported, false);
+  }
+  if (any_strict) now = std::max(now, engine_->clock.now());  // a batch's calls before it waited
   Decision answer;
   const bool direct =
-      size_ == 1 && asked_count_ == 1 && asked_[0].enforced;  // one compare-and-swap
+      size_ == 1 && asked_count_ == 1 && asked_[0].enforced && !any_strict;  // one compare-and-swap
   const bool surveyed = direct || survey(now, answer);
-  if (surveyed) answer = charge(now);
+  if (surveyed) answer = asked_[0].strict ? ask_cluster(now) : charge(now);
   if (answer.verdict == Verdict::kUnavailable) {
     count_all(PolicyCounter::kUnavailable);
     return answer;

@@ -24,6 +24,7 @@ struct Part {
   // What a charge must know to be undone: its receipt, or the cells it took.
   bool charged = false;
   Receipt receipt = {};
+  Use use = {};
   uint64_t span_ns = 0;
   shm::LogResult taken = {};
 };
@@ -83,6 +84,8 @@ class Parts {
   Decision decided() const noexcept { return decided_; }
   // The policy that the first ask follows, its own or an override's. REQUIRES: add() was true.
   uint16_t followed() const noexcept { return asked_[0].followed; }
+  // Whether that one asks the store of all nodes. REQUIRES: add() was true.
+  bool strict() const noexcept { return asked_[0].strict; }
 
   size_t size() const noexcept { return size_; }
   Part& operator[](size_t i) noexcept { return parts_[i]; }
@@ -94,6 +97,7 @@ class Parts {
     uint16_t followed = 0;  // after overrides
     bool enforced = true;
     bool bans = false;
+    bool strict = false;
     bool shadowed = false;  // refused, but not enforced: nothing of it is charged
     Hash128 hash = {};
     std::string_view key;
@@ -107,6 +111,8 @@ class Parts {
   bool survey(int64_t now, Decision& answer) noexcept;
   void count_denied(int64_t now) noexcept;
   Decision charge(int64_t now) noexcept;
+  Decision ask_cluster(int64_t now) noexcept;  // src/strict.cc, and the next
+  Decision without_cluster() noexcept;
   Decision admitted(bool writes) noexcept;
   Decision refused(Decision answer, int64_t now) noexcept;
   void refuse_in_shadow(size_t part, const Decision& one) noexcept;

@@ -203,6 +203,26 @@ Finding check_options(const Policy& policy) {
     return cat("on-unavailable is ", static_cast<int>(policy.on_unavailable),
                "; give allow or deny");
   }
+  if (policy.scope > PolicyScope::kStrict) {
+    return cat("the scope is ", static_cast<int>(policy.scope), "; give node, cluster or strict");
+  }
+  for (const Rate& rate : policy.rates) {
+    if (policy.scope == PolicyScope::kNode || is_one_of(rate.algorithm, kBuckets | kQueues))
+      continue;
+    return cat("'scope cluster' is for ", algorithm_list(kBuckets | kQueues), "; '",
+               rate_text(rate),
+               "' forgets what nodes admit at the same time, so that each would admit all of it");
+  }
+  for (const Rate& rate : policy.rates) {
+    if (policy.scope != PolicyScope::kCluster || !is_one_of(rate.algorithm, kBuckets) ||
+        rate.ahead_ns >= Rate::kDefaultAheadNs) {
+      continue;
+    }
+    return cat(
+        "with 'scope cluster' 'ahead' is also the debt that nodes carry, which must last "
+        "until they hear of each other; give at least ",
+        Rate::kDefaultAheadNs / 1000000000, "s, not '", rate_text(rate), "'");
+  }
   if (Finding found = check_warm_up(policy); !found.empty()) return found;
   if (policy.ban.after != 0 && policy.rates.front().algorithm == Algorithm::kConcurrency) {
     return "a refused lease is no offence: leave out 'ban', or ban by a rate in front of the "

@@ -19,7 +19,7 @@ namespace brim {
 namespace {
 
 constexpr std::string_view kSegmentWords =
-    "capacity name_bytes max_policies cells_per_key overrides hash on_full";
+    "capacity name_bytes max_policies cells_per_key overrides cluster hash on_full";
 constexpr uint64_t kMaxCapacity = uint64_t{1} << 34;
 
 std::string_view as_std(const toml::key& key) { return {key.str().data(), key.str().size()}; }
@@ -92,6 +92,9 @@ class FileReader {
       } else if (name == "overrides") {
         if (!count(key, value, 1, uint64_t{1} << 20, number)) return false;
         options.overrides = static_cast<uint32_t>(number);
+      } else if (name == "cluster") {
+        if (!value.is_boolean()) return fail(value, "'cluster' needs true or false");
+        options.cluster = **value.as_boolean();
       } else if (name == "hash") {
         constexpr std::string_view kKinds[] = {"siphash", "xxh3"};
         if (!choice(key, value, kKinds, 2, number)) return false;

@@ -46,6 +46,7 @@ constexpr Key kKeys[] = {
     {"count-denied", Kind::kFlag, "count-denied", true},
     {"floor", Kind::kFlag, "floor", true},
     {"ttl", Kind::kText, "ttl", true},
+    {"scope", Kind::kText, "scope", false},
     {"on-unavailable", Kind::kText, "on-unavailable", false},
     {"classes", Kind::kCounts, "classes", false},
     {"shadow", Kind::kFlag, "shadow", false},

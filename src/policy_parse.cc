@@ -36,6 +36,7 @@ enum class Term : uint8_t {
   kNginxNoDelay,
   kNginxDelay,
   // Options of the whole policy.
+  kScope,
   kOnUnavailable,
   kClasses,
   kShadow,
@@ -65,6 +66,7 @@ constexpr TermRule kTerms[] = {
     {"count-denied", Term::kCountDenied, kFixed | kSlidingCounters, Term::kCountDenied},
     {"floor", Term::kFloor, kSlidingCounters, Term::kFloor},
     {"ttl", Term::kTtl, kLeases, Term::kTtl},
+    {"scope", Term::kScope, 0, Term::kScope},
     {"on-unavailable", Term::kOnUnavailable, 0, Term::kOnUnavailable},
     {"classes", Term::kClasses, 0, Term::kClasses},
     {"shadow", Term::kShadow, 0, Term::kEnforce},
@@ -292,6 +294,8 @@ class Parser : private Scanner {
         policy.on_unavailable = answer == "deny" ? OnUnavailable::kDeny : OnUnavailable::kAllow;
         return true;
       }
+      case Term::kScope:
+        return parse_scope(policy.scope);
       case Term::kClasses:
         for (uint8_t& percent : policy.class_percent) {
           if (!number("each class (low, normal, high) in per cent", "whole per cents", 100,
@@ -316,6 +320,18 @@ class Parser : private Scanner {
       default:
         return parse_ban(policy.ban);
     }
+  }
+
+  bool parse_scope(PolicyScope& scope) {
+    const size_t column = here();
+    const std::string reach = word();
+    if (reach != "node" && reach != "cluster") {
+      return fail(column, cat("expected node or cluster", did_you_mean(reach, "node cluster")));
+    }
+    scope = reach == "node"       ? PolicyScope::kNode
+            : take_word("strict") ? PolicyScope::kStrict
+                                  : PolicyScope::kCluster;
+    return true;
   }
 
   bool parse_ban(Ban& ban) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr uint64_t kSlotBytes = 16;
 constexpr uint64_t kLogMemory = 1024;
+constexpr uint64_t kConsumptionBytes = 32;  // of a rate that nodes share
 
 uint64_t rate_bytes(const Rate& rate) {
   if (is_one_of(rate.algorithm, kConstant)) return 0;
@@ -50,6 +51,7 @@ class Reviewer {
       review_others(rate);
       review_classes(rate);
     }
+    review_scope();
     review_enforcement();
     review_ban();
   }
@@ -150,6 +152,24 @@ class Reviewer {
     }
   }
 
+  // How far the nodes together may go beyond what the rate alone admits.
+  void review_scope() {
+    if (policy_.scope == PolicyScope::kStrict) {
+      note("cluster_strict",
+           cat("each request that a node would admit waits for the store, and is ",
+               policy_.on_unavailable == OnUnavailable::kAllow ? "admitted" : "refused",
+               " if that does not answer; see docs/concepts/cluster.md"));
+    }
+    if (policy_.scope != PolicyScope::kCluster) return;
+    for (const Rate& rate : policy_.rates) {
+      note("cluster_excess",
+           cat("'", rate_text(rate), "' counts on all nodes: two of them together may admit ",
+               capacity(rate),
+               " more, and what the rate gives in the delay of an exchange; N nodes ",
+               "N - 1 times that, once: (N-1) (b + r D), see docs/concepts/cluster.md"));
+    }
+  }
+
   void review_enforcement() {
     if (policy_.enforced_percent == 0) {
       warn("shadow",
@@ -199,6 +219,7 @@ PolicyReport report_policy(const Policy& policy, uint32_t name_bytes) {
     one.at_once = most_at_once(rate);
     one.any_cost = any_cost_passes(rate);
     report.bytes_per_key += one.bytes_per_key + (one.bytes_per_key == 0 ? 0 : name_bytes);
+    if (policy.scope != PolicyScope::kNode) report.bytes_per_key += kConsumptionBytes;
     report.rates.push_back(std::move(one));
   }
   if (policy.ban.after != 0) report.bytes_per_key += kSlotBytes + name_bytes;

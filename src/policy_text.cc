@@ -136,6 +136,9 @@ std::string rate_text(const Rate& rate) {
 std::string policy_text(const Policy& policy) {
   std::string text;
   for (const Rate& rate : policy.rates) text += cat(text.empty() ? "" : "; ", rate_text(rate));
+  if (policy.scope != PolicyScope::kNode) {
+    text += policy.scope == PolicyScope::kStrict ? " scope cluster strict" : " scope cluster";
+  }
   if (policy.on_unavailable == OnUnavailable::kDeny) text += " on-unavailable deny";
   const uint8_t* const percent = policy.class_percent;
   if (percent[0] != 100 || percent[1] != 100 || percent[2] != 100) {

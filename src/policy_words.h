@@ -40,6 +40,8 @@ inline constexpr uint32_t kBanPart = shm::kMaxParts - 1;
 static_assert(kMaxRates == kBanPart);
 inline constexpr size_t kOptionWords = shm::kMaxParts * shm::kPartWords;  // where they begin
 inline constexpr size_t kWordFactor = kOptionWords + 1;  // adaptive factor, parts per million
+// What this node takes of a rate of the cluster while it can not hear the others; 0: all.
+inline constexpr size_t kWordShare = kOptionWords + 2;  // parts per million
 
 // What holds for all rates of a policy.
 struct PolicyOptions {
@@ -49,11 +51,12 @@ struct PolicyOptions {
   uint8_t class_percent[3] = {100, 100, 100};
   bool overrides = false;  // the override table may name this policy
   bool deny_if_unavailable = false;
+  bool strict = false;  // scope cluster strict
 };
 
 // True if a call on the policy's only rate needs none of this.
 inline bool is_plain(const PolicyOptions& options) noexcept {
-  return options.rates == 1 && !options.bans && !options.overrides &&
+  return options.rates == 1 && !options.bans && !options.overrides && !options.strict &&
          options.enforced_percent == 100 && options.class_percent[0] == 100 &&
          options.class_percent[1] == 100 && options.class_percent[2] == 100;
 }
@@ -62,7 +65,8 @@ inline uint64_t options_word(const PolicyOptions& options) noexcept {
   return uint64_t{options.rates} | uint64_t{options.bans} << 8 |
          uint64_t{options.enforced_percent} << 16 | uint64_t{options.class_percent[0]} << 24 |
          uint64_t{options.class_percent[1]} << 32 | uint64_t{options.class_percent[2]} << 40 |
-         uint64_t{options.overrides} << 48 | uint64_t{options.deny_if_unavailable} << 56;
+         uint64_t{options.overrides} << 48 | uint64_t{options.strict} << 49 |
+         uint64_t{options.deny_if_unavailable} << 56;
 }
 
 inline PolicyOptions options_from_word(uint64_t word) noexcept {
@@ -74,6 +78,7 @@ inline PolicyOptions options_from_word(uint64_t word) noexcept {
     options.class_percent[i] = static_cast<uint8_t>(word >> (24 + 8 * i));
   }
   options.overrides = (word >> 48 & 1) != 0;
+  options.strict = (word >> 49 & 1) != 0;
   options.deny_if_unavailable = (word >> 56 & 1) != 0;
   return options;
 }

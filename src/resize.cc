@@ -105,6 +105,7 @@ absl::StatusOr<shm::SegmentSpec> spec_for(const Engine& old, const ResizeOptions
   if (spec.name_bytes <= 65520) spec.name_bytes = (spec.name_bytes + 7) / 8 * 8;
   spec.max_policies = or_as_it_is(options.max_policies, header.max_policies);
   spec.cells_per_key = or_as_it_is(options.cells_per_key, header.cells_per_key);
+  spec.cluster = options.cluster || old.consumption.kept();
   spec.probe_limit = or_as_it_is(options.probe_limit, header.probe_limit);
   spec.overrides = or_as_it_is(options.overrides, static_cast<uint32_t>(old.overrides.most()));
   spec.hash_kind = header.hash_kind;
@@ -237,6 +238,10 @@ absl::Status prepare(const Engine& old, const Engine& made, const struct stat& s
   shm::SegmentHeader& shared = *made.segment->shared();
   shm::store_snapshot(shared.snapshot, shm::load_snapshot(old.segment->shared()->snapshot));
   carry_notes(old, made);
+  // Or what is used before an agent comes over would be nobody's.
+  shm::Consumption consumption = made.consumption;
+  uint64_t secret[2];
+  if (old.consumption.kept() && old.consumption.secret(secret)) consumption.set_secret(secret);
   return prepare_overrides(old, made);
 }
 
@@ -369,7 +374,8 @@ namespace {
 
 bool asks(const ResizeOptions& options) noexcept {
   return options.capacity != 0 || options.name_bytes != 0 || options.max_policies != 0 ||
-         options.cells_per_key != 0 || options.overrides != 0 || options.probe_limit != 0;
+         options.cells_per_key != 0 || options.cluster || options.overrides != 0 ||
+         options.probe_limit != 0;
 }
 
 }  // namespace

@@ -221,6 +221,7 @@ SegmentState StateReader::segment() const {
   options.name_bytes = header.name_bytes == 0 ? Options::kNoNames : header.name_bytes;
   options.max_policies = header.max_policies;
   options.cells_per_key = header.cells_per_key;
+  options.cluster = engine_->consumption.kept();
   options.overrides = static_cast<uint32_t>(engine_->overrides.most());
   options.hash = static_cast<HashKind>(header.hash_kind);
   options.on_full = static_cast<OnFull>(header.on_full);

@@ -60,7 +60,7 @@ bool same_ratio(const Ratio& a, const Ratio& b) {
 
 // What the text determines of one rate, whatever happened to the policy since it was defined. The
 // clock, the width of the fields and the largest capacity are carried over by changes.
-std::string differing_rate(const Rate& rate, const Quota& stored, bool deny) {
+std::string differing_rate(const Rate& rate, const Quota& stored, uint16_t policy_flags) {
   Quota expected = make_rate(rate, {stored.t0, 0});
   if (family(expected) == Family::kBucket) {
     const uint16_t flags = expected.flags;
@@ -77,7 +77,7 @@ std::string differing_rate(const Rate& rate, const Quota& stored, bool deny) {
       return "the slope of the clock";
     }
   }
-  if (deny) expected.flags |= kDenyIfUnavailable;
+  expected.flags |= policy_flags;
   if (expected.algorithm != stored.algorithm) return "the algorithm";
   if (expected.limit != stored.limit) return "the limit";
   if (expected.burst != stored.burst) return "the burst";
@@ -96,6 +96,7 @@ std::string differing_options(const Policy& policy, const PolicyOptions& stored)
   if (!std::equal(stored.class_percent, stored.class_percent + 3, policy.class_percent)) {
     return "the classes";
   }
+  if (stored.strict != (policy.scope == PolicyScope::kStrict)) return "the scope";
   const bool deny = policy.on_unavailable == OnUnavailable::kDeny;
   return stored.deny_if_unavailable == deny ? "" : "the answer when undecided";
 }
@@ -106,9 +107,13 @@ std::string Verifier::differing_word(const Policy& policy, const shm::PolicyWord
   std::string what = differing_options(policy, options_from_word(words[kOptionWords]));
   if (!what.empty()) return what;
   if (words[kWordFactor] > kWholePpm) return "the factor";
+  const bool shared = policy.scope == PolicyScope::kCluster;
+  if (words[kWordShare] >= (shared ? kWholePpm : 1)) return "the share";
   const bool deny = policy.on_unavailable == OnUnavailable::kDeny;
+  const auto flags =
+      static_cast<uint16_t>((deny ? kDenyIfUnavailable : 0) | (shared ? kShared : 0));
   for (uint32_t i = 0; i < policy.rates.size(); ++i) {
-    what = differing_rate(policy.rates[i], quota_from(words, i), deny);
+    what = differing_rate(policy.rates[i], quota_from(words, i), flags);
     if (what.empty() && words[i * shm::kPartWords + kWordAhead] !=
                             static_cast<uint64_t>(policy.rates[i].ahead_ns)) {
       what = "how far ahead bookings go";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// brim agent: one process a machine that writes a segment's snapshots until it is told to stop.
-// Says what it does on standard error, with the journal's priorities where systemd reads it.
+// brim agent: one process a machine that writes a segment's snapshots, and exchanges with other
+// nodes, until it is told to stop. Says what it does on standard error, with the journal's
+// priorities where systemd reads it.
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -12,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 #include "snapshot.h"
 
@@ -42,10 +44,25 @@ void notify(const std::string& state) {
   close(fd);
 }
 
+// Both loops of a node in one process. The tier has a thread of its own, so that a store that does
+// not answer delays no snapshot.
 class Agent {
  public:
-  Agent(const AgentArgs& args, SnapshotLoopOptions options)
-      : loop_(args.name, std::move(options)), sync_on_exit_(args.sync_on_exit) {}
+  explicit Agent(const AgentArgs& args) : sync_on_exit_(args.sync_on_exit) {}
+
+  absl::Status start_tier(const std::string& name, TierOptions options) {
+    options.say = [](int level, const std::string& what) { say(level, what); };
+    absl::StatusOr<TierThread> thread = TierThread::start(name, std::move(options));
+    if (thread.ok()) tier_.emplace(*std::move(thread));
+    return thread.status();
+  }
+  void start_snapshots(const std::string& name, SnapshotLoopOptions options) {
+    options.say = [](int level, const std::string& what) {
+      say(level, what);
+      notify(join("STATUS=", escape_text(what)));
+    };
+    snapshots_.emplace(name, std::move(options));
+  }
 
   int run() {
     sigset_t signals;
@@ -56,18 +73,21 @@ class Agent {
     for (bool ready = false;; ready = true) {
       const int signal = wait_for(signals, wait);
       if (signal == SIGTERM || signal == SIGINT) break;
-      wait = loop_.step();
+      wait = snapshots_.has_value() ? snapshots_->step() : kLongNs;
       if (!ready) notify("READY=1");
     }
     notify("STOPPING=1");
-    if (!sync_on_exit_) return kExitOk;
-    const absl::Status status = loop_.finish();
+    const absl::Status status =
+        snapshots_.has_value() && sync_on_exit_ ? snapshots_->finish() : absl::OkStatus();
+    tier_.reset();  // tells what is left to tell
     if (status.ok()) return kExitOk;
     say(kError, std::string(std::string_view(status.message().data(), status.message().size())));
     return kExitFailure;
   }
 
  private:
+  static constexpr int64_t kLongNs = int64_t{3600} * 1000000000;
+
   // The signal that came, or -1 after `ns`.
   static int wait_for(const sigset_t& set, int64_t ns) {
     const timespec time = {ns / 1000000000, ns % 1000000000};
@@ -77,29 +97,48 @@ class Agent {
     }
   }
 
-  SnapshotLoop loop_;
+  std::optional<SnapshotLoop> snapshots_;
+  std::optional<TierThread> tier_;
   bool sync_on_exit_;
 };
+
+absl::StatusOr<SnapshotLoopOptions> loop_options(const AgentArgs& args) {
+  SnapshotLoopOptions loop;
+  const absl::StatusOr<int64_t> interval = parse_duration("--interval", args.interval, 10000000);
+  if (!interval.ok()) return interval.status();
+  loop.interval_ns = *interval;
+  const absl::StatusOr<int64_t> sweep = parse_duration("--sweep", args.sweep, 0);
+  if (!sweep.ok()) return sweep.status();
+  loop.sweep_idle_ns = *sweep;
+  absl::StatusOr<SnapshotOptions> options = snapshot_options(args);
+  if (!options.ok()) return options.status();
+  loop.snapshot = *std::move(options);
+  loop.restore = args.restore;
+  return loop;
+}
 
 }  // namespace
 
 int run_agent(const AgentArgs& args) {
-  SnapshotLoopOptions loop;
-  const absl::StatusOr<int64_t> interval = parse_duration("--interval", args.interval, 10000000);
-  if (!interval.ok()) return report(interval.status());
-  loop.interval_ns = *interval;
-  const absl::StatusOr<int64_t> sweep = parse_duration("--sweep", args.sweep, 0);
-  if (!sweep.ok()) return report(sweep.status());
-  loop.sweep_idle_ns = *sweep;
-  absl::StatusOr<SnapshotOptions> options = snapshot_options(args);
-  if (!options.ok()) return report(options.status());
-  loop.snapshot = *std::move(options);
-  loop.restore = args.restore;
-  loop.say = [](int level, const std::string& what) {
-    say(level, what);
-    notify(join("STATUS=", escape_text(what)));
-  };
-  return Agent(args, std::move(loop)).run();
+  const bool shares = names_store(args.tier);
+  if (args.file.empty() && (!shares || args.restore)) {
+    return report(absl::InvalidArgumentError(
+        args.restore ? "invalid_option: --restore needs the snapshot's file; give --file FILE"
+                     : "invalid_option: nothing to do; give --file FILE, --tier URL or both"));
+  }
+  Agent agent(args);
+  // Both are read before either begins.
+  absl::StatusOr<SnapshotLoopOptions> loop = loop_options(args);
+  if (!loop.ok()) return report(loop.status());
+  if (shares) {
+    absl::StatusOr<TierOptions> tier = tier_options(args.tier);
+    if (!tier.ok()) return report(tier.status());
+    tier->attach = loop->snapshot.attach;
+    const absl::Status started = agent.start_tier(args.name, *std::move(tier));
+    if (!started.ok()) return report(started);
+  }
+  if (!args.file.empty()) agent.start_snapshots(args.name, *std::move(loop));
+  return agent.run();
 }
 
 }  // namespace brim::tools

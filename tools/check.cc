@@ -15,6 +15,7 @@ namespace brim::tools {
 namespace {
 
 constexpr uint64_t kSlotBytes = 16;
+constexpr uint64_t kConsumptionBytes = 32;  // beside each slot of a segment that shares
 constexpr uint32_t kDefaultNameBytes = 48;
 constexpr uint64_t kDefaultCapacity = 65536;
 
@@ -37,7 +38,9 @@ Check check_of(PolicyFile file) {
                                                              : segment.name_bytes;
   check.capacity = segment.capacity == 0 ? kDefaultCapacity : segment.capacity;
   uint64_t cells = uint64_t{8} * segment.cells_per_key;
+  bool shares = segment.cluster;
   for (const Policy& policy : check.file.parsed) {
+    shares = shares || policy.scope != PolicyScope::kNode;
     check.reports.push_back(report_policy(policy, check.name_bytes));
     for (const RateReport& rate : check.reports.back().rates) {
       // Each slot has room for the largest log or set of leases.
@@ -47,7 +50,7 @@ Check check_of(PolicyFile file) {
       ++(finding.warning ? check.warnings : check.notes);
     }
   }
-  check.slot_bytes = kSlotBytes + check.name_bytes + cells;
+  check.slot_bytes = kSlotBytes + check.name_bytes + cells + (shares ? kConsumptionBytes : 0);
   return check;
 }
 

@@ -76,6 +76,7 @@ absl::Status take_kinds(const CreateArgs& args, Options& options) {
 absl::Status take_access(const CreateArgs& args, Options& options) {
   options.group = args.group;
   options.huge_pages = args.huge_pages;
+  options.cluster = args.cluster;
   options.replace = args.recreate;
   options.mode = args.group.empty() ? 0600 : 0660;
   if (!args.mode.has_value()) return absl::OkStatus();
@@ -234,6 +235,8 @@ std::string_view reason_text(Reason reason) {
       return "paused";
     case Reason::kMoved:
       return "moved";
+    case Reason::kTierUnavailable:
+      return "tier_unavailable";
   }
   return "unknown";
 }

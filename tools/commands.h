@@ -26,6 +26,7 @@ struct CreateArgs {
   std::optional<std::string> mode;
   std::string group;
   std::string restore;  // a snapshot's file
+  bool cluster = false;
   bool huge_pages = false;
   bool recreate = false;
   bool if_missing = false;

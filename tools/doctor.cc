@@ -47,11 +47,16 @@ std::string remedy_of(const absl::Status& status) {
 
 void examine(const std::string& name, const Options& options, Findings& findings) {
   const absl::StatusOr<Inspector> inspector = Inspector::attach(name, options);
-  if (inspector.ok()) return examine_segment(*inspector, escape_text(name), findings);
-  findings.push_back(
-      {Level::kError, escape_text(name), "attach",
-       escape_text({inspector.status().message().data(), inspector.status().message().size()}),
-       remedy_of(inspector.status())});
+  absl::Status status = inspector.status();
+  if (inspector.ok()) {
+    examine_segment(*inspector, escape_text(name), findings);
+    const absl::StatusOr<TierLook> tier = TierLook::at(name, options);
+    if (tier.ok()) return examine_tier(*tier, inspector->policies(), escape_text(name), findings);
+    status = tier.status();
+  }
+  findings.push_back({Level::kError, escape_text(name), "attach",
+                      escape_text({status.message().data(), status.message().size()}),
+                      remedy_of(status)});
 }
 
 std::string findings_json(const Findings& findings) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "brim/inspect.h"
+#include "tier_view.h"
 
 namespace brim::tools {
 
@@ -27,6 +28,9 @@ using Findings = std::vector<Finding>;
 // Reads /proc, /sys and /etc below `root`, "" for this machine.
 void examine_machine(const std::string& root, Findings& findings);
 void examine_segment(const Inspector& inspector, const std::string& name, Findings& findings);
+// What it shares with other nodes; `name` is escaped.
+void examine_tier(const TierLook& tier, const std::vector<PolicyInfo>& policies,
+                  const std::string& name, Findings& findings);
 
 void add_doctor_command(Command& brim);
 

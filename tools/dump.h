@@ -7,6 +7,7 @@
 #include <string>
 
 #include "brim/inspect.h"
+#include "tier_view.h"
 
 namespace brim::tools {
 
@@ -19,7 +20,7 @@ struct InfoArgs {
 // Sizes, options, occupancy, policies with counters, probe lengths, attached processes.
 int run_info(const InfoArgs& args);
 // All of it as JSON, or a part in the same form.
-std::string info_json(const std::string& name, const Inspector& inspector);
+std::string info_json(const std::string& name, const Inspector& inspector, const TierLook& tier);
 std::string policies_json(const std::string& name, const Inspector& inspector);
 std::string attached_json(const std::string& name, const Inspector& inspector);
 

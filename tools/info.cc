@@ -7,6 +7,7 @@
 #include "commands.h"
 #include "dump.h"
 #include "output.h"
+#include "tier_view.h"
 
 namespace brim::tools {
 
@@ -48,7 +49,7 @@ struct Fact {
   const char* label = nullptr;  // for a person, if not the name
 };
 
-std::vector<Fact> facts_of(const SegmentInfo& info) {
+std::vector<Fact> facts_of(const SegmentInfo& info, const TierLook& tier) {
   const auto number = [](const char* name, uint64_t value) {
     return Fact{name, std::to_string(value), std::to_string(value), false};
   };
@@ -70,6 +71,8 @@ std::vector<Fact> facts_of(const SegmentInfo& info) {
   facts.push_back(number("groups_in_use", info.groups_in_use));
   facts.push_back(number("name_bytes", info.name_bytes));
   facts.push_back(number("max_policies", info.max_policies));
+  facts.push_back({"cluster", tier.status().kept ? join("yes: ", tier.words()) : "no",
+                   tier.status().kept ? "true" : "false", false});
   facts.push_back(text("hash", hash_text(info.hash)));
   facts.push_back(text("on_full", on_full_text(info.on_full)));
   facts.push_back(text("mode", human_mode(info.mode)));
@@ -92,13 +95,6 @@ std::vector<Fact> facts_of(const SegmentInfo& info) {
     facts.push_back(number("snapshot_failures", info.snapshot_failures));
   }
   return facts;
-}
-
-// "12.5 %" for 125000 parts in a million.
-std::string percent_text(uint32_t ppm) {
-  std::string decimals = std::to_string(10000 + ppm % 10000).substr(1);
-  while (!decimals.empty() && decimals.back() == '0') decimals.pop_back();
-  return join(ppm / 10000, decimals.empty() ? "" : ".", decimals, " %");
 }
 
 using Numbers = std::vector<std::pair<const char*, uint64_t>>;
@@ -127,6 +123,7 @@ void json_policies(JsonWriter& json, const std::vector<PolicyInfo>& policies) {
       json.field("burst", rate.burst).end('}');
     }
     json.end(']').field("factor_ppm", info.factor_ppm);
+    json.field("scope", scope_text(info.policy.scope));
     json.field("on_unavailable",
                info.policy.on_unavailable == OnUnavailable::kAllow ? "allow" : "deny");
     json.name("counters").begin('{');
@@ -155,9 +152,9 @@ JsonWriter json_of(const std::string& name) {
 }
 
 // Four columns for everything: what it belongs to, whose it is, its name, its value.
-std::string info_csv(const Inspector& inspector) {
+std::string info_csv(const Inspector& inspector, const TierLook& tier) {
   std::string out = csv_row({"part", "item", "field", "value"});
-  for (const Fact& fact : facts_of(inspector.info())) {
+  for (const Fact& fact : facts_of(inspector.info(), tier)) {
     out += csv_row({"segment", "", fact.name, escape_text(fact.raw)});
   }
   for (const auto& [state, count] : numbers_of(inspector.occupancy())) {
@@ -181,9 +178,9 @@ std::string info_csv(const Inspector& inspector) {
   return out;
 }
 
-std::string info_table(const Inspector& inspector) {
+std::string info_table(const Inspector& inspector, const TierLook& tier) {
   std::vector<std::vector<std::string>> rows = {{"SEGMENT", ""}};
-  for (const Fact& fact : facts_of(inspector.info())) {
+  for (const Fact& fact : facts_of(inspector.info(), tier)) {
     rows.push_back({fact.label != nullptr ? fact.label : fact.name, fact.human});
   }
   std::string out = table(rows);
@@ -220,12 +217,14 @@ std::string info_table(const Inspector& inspector) {
 
 }  // namespace
 
-std::string info_json(const std::string& name, const Inspector& inspector) {
+std::string info_json(const std::string& name, const Inspector& inspector, const TierLook& tier) {
   JsonWriter json = json_of(name);
-  for (const Fact& fact : facts_of(inspector.info())) {
+  for (const Fact& fact : facts_of(inspector.info(), tier)) {
     json.line().name(fact.name);
     fact.quoted ? json.value(fact.raw) : json.literal(fact.raw);
   }
+  json.line().name("tier");
+  write_tier(json, tier);
   json.line().name("occupancy").begin('{');
   for (const auto& [state, count] : numbers_of(inspector.occupancy())) json.field(state, count);
   json.end('}');
@@ -259,9 +258,11 @@ int run_info(const InfoArgs& args) {
   if (!options.ok()) return report(options.status());
   const absl::StatusOr<Inspector> inspector = Inspector::attach(args.name, *options);
   if (!inspector.ok()) return report(inspector.status());
-  emit(*format == Format::kJson  ? info_json(args.name, *inspector)
-       : *format == Format::kCsv ? info_csv(*inspector)
-                                 : info_table(*inspector));
+  const absl::StatusOr<TierLook> tier = TierLook::at(args.name, *options);
+  if (!tier.ok()) return report(tier.status());
+  emit(*format == Format::kJson  ? info_json(args.name, *inspector, *tier)
+       : *format == Format::kCsv ? info_csv(*inspector, *tier)
+                                 : info_table(*inspector, *tier));
   return finish();
 }
 

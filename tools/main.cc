@@ -23,6 +23,7 @@
 #include "serve.h"
 #include "snapshot.h"
 #include "stats.h"
+#include "tier.h"
 #include "top.h"
 #include "verify.h"
 #include "watch.h"
@@ -51,6 +52,9 @@ void add_create(Command& brim) {
                  "Groups of four slots searched for a key, 1 to 255 (default 48)");
   command.option("--restore", args->restore,
                  "Begin with the sizes, policies and keys of this snapshot");
+  command.flag(
+      "--cluster", args->cluster,
+      "Room for policies of scope cluster, 32 bytes a slot; given anyway with such a policy");
   command.flag("--huge-pages", args->huge_pages, "Ask for transparent huge pages");
   command.flag("--recreate", args->recreate,
                "Replace a segment of this name; its users keep the old one");
@@ -181,6 +185,7 @@ void describe(Command& brim) {
   add_export_command(brim);
   add_import_command(brim);
   add_snapshot_commands(brim);
+  add_tier_command(brim);
   add_doctor_command(brim);
   add_completion_command(brim);
   brim.footer(

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "brim/inspect.h"
@@ -60,6 +61,10 @@ std::string seconds(int64_t ns) {
   return join(ns / 1000000000, ".", digits.substr(1));
 }
 
+std::string ratio(uint32_t ppm) {
+  return join(ppm / 1000000, ".", std::to_string(1000000 + ppm % 1000000).substr(1));
+}
+
 using Readings = std::vector<Reading>;
 
 constexpr char kProbe[] = "probe_";  // counters of a histogram: probe_0, probe_1, probe_2, probe_4
@@ -106,9 +111,8 @@ void write_policies(std::string& out, const Readings& segments) {
   Metric factor(out, "brim_policy_factor", "gauge", "Share of the policy's rate in force, 0 to 1.");
   for (const Reading& each : segments) {
     for (const PolicyInfo& policy : each.policies) {
-      const std::string millionths = std::to_string(1000000 + policy.factor_ppm % 1000000);
       factor.sample({{"segment", each.name}, {"policy", escape_key(policy.name)}},
-                    join(policy.factor_ppm / 1000000, ".", millionths.substr(1)));
+                    ratio(policy.factor_ppm));
     }
   }
 }
@@ -221,16 +225,86 @@ void write_snapshots(std::string& out, const Readings& segments) {
   }
 }
 
+std::optional<std::string> seconds(std::optional<int64_t> ns) {
+  return ns.has_value() ? std::optional(seconds(*ns)) : std::nullopt;
+}
+
+// Of segments that share something; what is not known has no sample.
+struct TierMetric {
+  const char* name;
+  const char* type;
+  const char* help;
+  std::optional<std::string> (*value)(const TierLook& look);
+};
+constexpr TierMetric kTierMetrics[] = {
+    {"brim_tier_up", "gauge", "1 while an agent is at work and the store answers it.",
+     [](const TierLook& look) { return std::optional(join(look.state() == TierState::kUp)); }},
+    {"brim_tier_agent_age_seconds", "gauge", "Time since an agent was at work.",
+     [](const TierLook& look) { return seconds(look.agent_age_ns()); }},
+    {"brim_tier_exchange_age_seconds", "gauge", "Time since the store last answered.",
+     [](const TierLook& look) { return seconds(look.exchange_age_ns()); }},
+    {"brim_tier_lag_seconds", "gauge",
+     "The longest time of the last exchange from a use to the answer about it.",
+     [](const TierLook& look) {
+       return std::optional(seconds(std::max<int64_t>(look.status().lag_ns, 0)));
+     }},
+    {"brim_tier_nodes", "gauge", "Nodes that have met.",
+     [](const TierLook& look) { return std::optional(join(look.status().nodes)); }},
+    {"brim_tier_share_ratio", "gauge",
+     "Part of each rate that this node takes, below 1 while away.",
+     [](const TierLook& look) { return std::optional(ratio(look.status().share_ppm)); }},
+    {"brim_tier_keys_near", "gauge", "Keys that are exchanged now.",
+     [](const TierLook& look) { return std::optional(join(look.status().keys_near)); }},
+    {"brim_tier_overshoot_permits", "gauge", "The most by which a key was found over its burst.",
+     [](const TierLook& look) { return std::optional(join(look.status().overshoot_permits)); }},
+    {"brim_tier_calls_total", "counter", "Round trips to the store.",
+     [](const TierLook& look) { return std::optional(join(look.status().calls)); }},
+    {"brim_tier_pushes_total", "counter", "Keys told to the store.",
+     [](const TierLook& look) { return std::optional(join(look.status().pushes)); }},
+    {"brim_tier_errors_total", "counter", "Exchanges that failed.",
+     [](const TierLook& look) { return std::optional(join(look.status().errors)); }},
+    {"brim_tier_unknown_total", "counter", "Pushes of which nobody knows whether they were done.",
+     [](const TierLook& look) { return std::optional(join(look.status().unknown)); }},
+    {"brim_tier_healed_total", "counter", "Buckets that the store had lost and was given again.",
+     [](const TierLook& look) { return std::optional(join(look.status().healed)); }},
+    {"brim_tier_strict_calls_total", "counter", "Requests of strict policies that asked the store.",
+     [](const TierLook& look) { return std::optional(join(look.status().strict_calls)); }},
+    {"brim_tier_strict_errors_total", "counter", "Of these, not answered.",
+     [](const TierLook& look) { return std::optional(join(look.status().strict_errors)); }},
+};
+
+void write_tiers(std::string& out, const Readings& segments) {
+  const bool any = std::any_of(segments.begin(), segments.end(),
+                               [](const Reading& each) { return each.tier.told(each.policies); });
+  if (!any) return;
+  for (const TierMetric& each : kTierMetrics) {
+    Metric metric(out, each.name, each.type, each.help);
+    for (const Reading& segment : segments) {
+      if (!segment.tier.told(segment.policies)) continue;
+      const std::optional<std::string> value = each.value(segment.tier);
+      if (value.has_value()) metric.sample({{"segment", segment.name}}, *value);
+    }
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<Reading> read_segment(const std::string& name, const Options& options) {
   const absl::StatusOr<Inspector> inspector = Inspector::attach(name, options);
   if (!inspector.ok()) return inspector.status();
-  Reading reading{escape_key(name),      inspector->info(),      inspector->policies(),
-                  inspector->counters(), inspector->occupancy(), 0};
+  Reading reading{escape_key(name),
+                  inspector->info(),
+                  inspector->policies(),
+                  inspector->counters(),
+                  inspector->occupancy(),
+                  0,
+                  {}};
   for (const AttachedInfo& process : inspector->attached()) {
     reading.attached += process.alive || !process.same_namespace ? 1 : 0;
   }
+  absl::StatusOr<TierLook> tier = TierLook::at(name, options);
+  if (!tier.ok()) return tier.status();
+  reading.tier = *std::move(tier);
   return reading;
 }
 
@@ -244,6 +318,7 @@ std::string metrics_text(const std::vector<std::string>& names, const Readings& 
   write_table(out, segments);
   write_probe_lengths(out, segments);
   write_snapshots(out, segments);
+  write_tiers(out, segments);
   return out;
 }
 

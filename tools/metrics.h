@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "brim/inspect.h"
+#include "tier_view.h"
 
 namespace brim::tools {
 
@@ -22,6 +23,7 @@ struct Reading {
   std::vector<Counter> counters;
   Occupancy occupancy;
   uint64_t attached = 0;
+  TierLook tier;
 };
 absl::StatusOr<Reading> read_segment(const std::string& name, const Options& options);
 

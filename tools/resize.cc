@@ -26,6 +26,7 @@ struct ResizeArgs : Trust {
   std::optional<std::string> name_bytes;
   std::optional<std::string> max_policies;
   std::optional<std::string> cells;
+  bool cluster = false;
   std::optional<std::string> overrides;
   std::optional<std::string> probe_limit;
 };
@@ -55,7 +56,8 @@ absl::StatusOr<ResizeOptions> options_of(const ResizeArgs& args, bool begun) {
   }
   const bool any = args.capacity.has_value() || args.name_bytes.has_value() ||
                    args.max_policies.has_value() || args.cells.has_value() ||
-                   args.overrides.has_value() || args.probe_limit.has_value();
+                   args.overrides.has_value() || args.probe_limit.has_value() || args.cluster;
+  options.cluster = args.cluster;
   if (wrong.ok() && !any && !begun) {
     wrong = absl::InvalidArgumentError("invalid_option: say what to change, such as --capacity 1M");
   }
@@ -142,6 +144,7 @@ void add_resize_command(Command& brim) {
                  "Bytes of each key's text kept for dump; 0 for none");
   command.option("--max-policies", args->max_policies, "Room for policies");
   command.option("--cells-per-key", args->cells, "Cells of logs and leases, 8 bytes each a key");
+  command.flag("--cluster", args->cluster, "Room for policies of scope cluster, 32 bytes a slot");
   command.option("--overrides", args->overrides, "Room for overrides and bans made by hand");
   command.option("--probe-limit", args->probe_limit,
                  "Groups of four slots searched for a key, 1 to 255");

@@ -10,6 +10,7 @@
 #include "dump.h"
 #include "dump_row.h"
 #include "output.h"
+#include "tier_view.h"
 
 namespace brim::tools {
 
@@ -108,8 +109,11 @@ Shared<Reading> Served::reading() {
 }
 
 Shared<std::string> Served::info() {
-  return info_.get([this] {
-    return attach_and([this](const Inspector& inspector) { return info_json(name_, inspector); });
+  return info_.get([this]() -> absl::StatusOr<std::string> {
+    const absl::StatusOr<TierLook> tier = TierLook::at(name_, options_);
+    if (!tier.ok()) return tier.status();
+    return attach_and(
+        [&](const Inspector& inspector) { return info_json(name_, inspector, *tier); });
   });
 }
 

@@ -235,9 +235,10 @@ absl::StatusOr<SnapshotOptions> snapshot_options(const AgentArgs& args) {
 
 namespace {
 
-void add_file_options(Command& command, const std::shared_ptr<AgentArgs>& args) {
+void add_file_options(Command& command, const std::shared_ptr<AgentArgs>& args, bool needed) {
   command.segment(*args);
-  command.option("--file", args->file, kFileHelp).required();
+  command.option("--file", args->file, kFileHelp);
+  if (needed) command.required();
   command.option("--busy-timeout", args->busy_timeout,
                  "Wait so long for another program that holds the file (default 5s)");
   command.option("--synchronous", args->synchronous,
@@ -249,19 +250,22 @@ void add_file_options(Command& command, const std::shared_ptr<AgentArgs>& args) 
 
 void add_agent(Command& brim) {
   const auto args = std::make_shared<AgentArgs>();
-  Command command = brim.add("agent", "Write a segment's snapshots until told to stop");
-  add_file_options(command, args);
+  Command command = brim.add(
+      "agent", "Write a segment's snapshots and exchange with other nodes until told to stop");
+  add_file_options(command, args, false);
   command.option("--interval", args->interval, "Time between snapshots (default 10s)");
   command.option("--sweep", args->sweep,
                  "Free the slots of keys that have been idle so long (default 1h, 0s: never)");
   command.flag("--restore", args->restore, "Make the segment from the file if there is none");
   command.flag("!--no-sync-on-exit,--sync-on-exit", args->sync_on_exit,
                "A last snapshot on SIGTERM (default)");
+  add_tier_options(command, args->tier);
   command.footer(
       "SIGTERM and SIGINT end it, SIGHUP and SIGUSR1 take a snapshot now.\n"
       "Examples:\n"
       "  brim agent api --file /var/lib/brim/api.db\n"
-      "  brim agent api --file /var/lib/brim/api.db --interval 1s --restore");
+      "  brim agent api --file /var/lib/brim/api.db --interval 1s --restore\n"
+      "  brim agent api --tier redis://10.0.0.5 --tier-password-file /etc/brim/tier-password");
   command.action([args] { return run_agent(*args); });
 }
 
@@ -269,7 +273,7 @@ void add_snapshot(Command& brim) {
   Command command = brim.add("snapshot", "Write a segment's state to a file, or show such a file");
   const auto args = std::make_shared<AgentArgs>();
   Command take = command.add("take", "Write one snapshot now");
-  add_file_options(take, args);
+  add_file_options(take, args, true);
   take.footer("Examples:\n  brim snapshot take api --file /var/lib/brim/api.db");
   take.action([args] { return run_snapshot(*args); });
   const auto show = std::make_shared<ShowArgs>();

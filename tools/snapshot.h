@@ -7,6 +7,7 @@
 
 #include "brim/snapshot.h"
 #include "output.h"
+#include "tier.h"
 
 namespace brim::tools {
 
@@ -24,6 +25,7 @@ struct AgentArgs {
   std::string group;
   bool restore = false;
   bool sync_on_exit = true;
+  TierArgs tier;
 };
 int run_agent(const AgentArgs& args);
 

@@ -30,7 +30,7 @@ struct TopArgs {
 class Top {
  public:
   Top(const std::string& name, Followed& segment, Repeat repeat)
-      : segment_(segment), repeat_(repeat), view_(name) {
+      : name_(name), segment_(segment), repeat_(repeat), view_(name) {
     keys_.begin(*segment_, monotonic_ns());
     read();
   }
@@ -98,12 +98,16 @@ class Top {
     for (const AttachedInfo& process : segment_->attached()) {
       reading.attached += process.alive || !process.same_namespace ? 1 : 0;
     }
+    if (absl::StatusOr<TierLook> tier = TierLook::at(name_, segment_.options()); tier.ok()) {
+      reading.tier = *std::move(tier);
+    }
     reading.gone = segment_.gone();
     view_.take(std::move(reading));
   }
 
   bool draw(Screen& screen) { return screen.draw(view_.lines(Screen::rows(), keys_, 0)); }
 
+  std::string name_;
   Followed& segment_;
   Repeat repeat_;
   TopView view_;

@@ -40,9 +40,9 @@ struct Layout {
   bool blanks;      // between the parts
 };
 
-Layout layout(size_t rows, size_t policies, size_t hot) {
-  if (rows == 0) return {5, policies + 1, hot + 1, true};
-  Layout plan{rows >= 20 ? size_t{5} : rows >= 12 ? size_t{3} : size_t{1}, 0, 0, rows >= 20};
+Layout layout(size_t rows, size_t head, size_t policies, size_t hot) {
+  if (rows == 0) return {head, policies + 1, hot + 1, true};
+  Layout plan{rows >= 20 ? head : rows >= 12 ? size_t{3} : size_t{1}, 0, 0, rows >= 20};
   const size_t rest = rows - std::min(rows, plan.head + (plan.blanks ? 3 : 0));
   // A third for the policies, unless they need less, or there is hardly any room.
   plan.policies = std::min(policies + 1, std::max<size_t>(rest / 3, std::min<size_t>(rest, 2)));
@@ -112,6 +112,14 @@ std::string TopView::probe_text() const {
   return text.empty() ? "none yet" : text;
 }
 
+std::string TopView::tier_line() const {
+  const TierStatus& tier = now_.tier.status();
+  const std::optional<int64_t> age = now_.tier.exchange_age_ns();
+  return join("tier    ", now_.tier.words(), ", last exchange ",
+              age.has_value() ? join(human_duration(*age), " ago") : "never", ", lag ",
+              human_duration(tier.lag_ns), ", ", tier.nodes, " nodes, ", now_.tier.share_words());
+}
+
 std::vector<ScreenLine> TopView::head(size_t most) const {
   const SegmentInfo& info = now_.info;
   const Occupancy& slots = now_.occupancy;
@@ -138,6 +146,7 @@ std::vector<ScreenLine> TopView::head(size_t most) const {
                        ? std::string("none")
                        : join(info.snapshot_generation, ", ", human_duration(info.snapshot_age_ns),
                               " ago, ", number(info.snapshot_rows), " keys"))});
+  if (now_.tier.told(now_.policies)) lines.push_back({tier_line()});
   lines.resize(std::min(lines.size(), most));
   return lines;
 }
@@ -203,7 +212,8 @@ std::vector<ScreenLine> TopView::keys(const std::vector<HotKey>& list, const cha
 }
 
 std::vector<ScreenLine> TopView::lines(size_t rows, const HotKeys& hot_keys, size_t hot) const {
-  const Layout plan = layout(rows, now_.policies.size(), hot);
+  const size_t whole_head = now_.tier.told(now_.policies) ? 6 : 5;
+  const Layout plan = layout(rows, whole_head, now_.policies.size(), hot);
   std::vector<ScreenLine> lines = head(plan.head);
   append(lines, policies(plan.policies), plan.blanks);
   append(lines, keys(hot_keys.hottest(plan.hot), "HOTTEST", plan.hot, false), plan.blanks);

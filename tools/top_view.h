@@ -11,6 +11,7 @@
 #include "brim/inspect.h"
 #include "hot_keys.h"
 #include "terminal.h"
+#include "tier_view.h"
 
 namespace brim::tools {
 
@@ -23,6 +24,7 @@ struct TopReading {
   std::vector<Counter> counters;
   Occupancy occupancy;
   uint64_t attached = 0;
+  TierLook tier;
   bool gone = false;  // the name leads nowhere
 };
 
@@ -58,6 +60,7 @@ class TopView {
   std::vector<ScreenLine> keys(const std::vector<HotKey>& list, const char* title, size_t most,
                                bool by_refused) const;
   std::string probe_text() const;
+  std::string tier_line() const;
   std::string policy_name(uint16_t number) const;
 
   std::string segment_;

@@ -66,7 +66,7 @@ def types_of(headers, prototypes):
 def page(headers, name, what, fields, text):
     functions = fields['functions'].split()
     prototypes = [headers.functions[each][0] for each in functions]
-    library = '-lbrim-sync -lbrim' if 'snapshot' in fields['header'] else '-lbrim'
+    library = '-lbrim-sync -lbrim' if re.search('snapshot|tier', fields['header']) else '-lbrim'
     intro, *rest = re.split(r'(?m)^(?=## )', text)
     out = [f'{name}(3)', '# NAME', f'{", ".join(functions)} - {what}', '# SYNOPSIS',
            f'```\n#include <{fields["header"]}>\n\n' + '\n'.join(prototypes) + '\n```',

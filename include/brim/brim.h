@@ -133,6 +133,9 @@ typedef struct brim_options {
   const brim_named_policy* policies; /* defined if missing; copied during the call */
   size_t policy_count;
   const int64_t* manual_clock_ns; /* with BRIM_CLOCK_MANUAL; read atomically; outlives the handle */
+  uint32_t
+      cluster; /* 1: room for policies `scope cluster`; made anyway if one of policies is such */
+  uint32_t reserved2;
 } brim_options;
 #define BRIM_OPTIONS_INIT BRIM_INIT(brim_options)
 
@@ -168,6 +171,11 @@ int brim_policy_text(const brim_policy* policy, char* buffer, size_t size, size_
 int brim_policy_names(const brim_limiter* limiter, int (*visit)(void* context, const char* name),
                       void* context);
 
+enum { BRIM_SCOPE_NODE = 0, BRIM_SCOPE_CLUSTER = 1, BRIM_SCOPE_STRICT = 2 };
+/* Whose requests the policy counts now: BRIM_SCOPE_... Of a strict one, calls that decide may take
+ * as long as the store may (brim/brim_tier.h). As cheap as a decision. */
+int brim_policy_scope(const brim_policy* policy);
+
 enum { BRIM_CHANGE_KEEP = 0, BRIM_CHANGE_RESET = 1, BRIM_CHANGE_PROPORTIONAL = 2 };
 /* Live change for all attached processes at once. */
 int brim_change(brim_limiter* limiter, const char* policy, const char* text, int on_change);
@@ -196,7 +204,8 @@ enum { /* reason */
        BRIM_REASON_UNSUPPORTED = 10,
        BRIM_REASON_TOO_LATE = 11,
        BRIM_REASON_PAUSED = 12,
-       BRIM_REASON_MOVED = 13
+       BRIM_REASON_MOVED = 13,
+       BRIM_REASON_TIER_UNAVAILABLE = 14
 };
 
 enum { BRIM_LOW = 0, BRIM_NORMAL = 1, BRIM_HIGH = 2, BRIM_CRITICAL = 3 }; /* priority */

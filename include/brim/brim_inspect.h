@@ -269,6 +269,8 @@ typedef struct brim_resize_options {
   const brim_options* attach; /* as for brim_inspect; may be NULL */
   void (*progress)(void* context, const brim_resize_progress* progress); /* may be NULL */
   void* context;
+  uint32_t cluster; /* 1: room for policies `scope cluster`, if there was none */
+  uint32_t reserved;
 } brim_resize_options;
 
 typedef struct brim_resize_report {

@@ -35,6 +35,7 @@ enum class Reason : uint8_t {
   kTooLate = 11,      // the booking would begin after the time that the caller or policy allows
   kPaused = 12,  // the segment is paused (Limiter::pause): admitted and counted, nothing charged
   kMoved = 13,   // the segment was resized, and this process can not attach the new one
+  kTierUnavailable = 14,  // scope cluster strict: the store could not be asked
 };
 
 struct Decision {

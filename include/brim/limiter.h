@@ -65,6 +65,8 @@ struct Options {
   uint32_t cells_per_key = 0;  // for sliding-log (its limit) and concurrency (twice its limit), at
                                // most 256; 8 bytes each; default: what `policies` need
   uint32_t overrides = 0;      // keys and networks with a policy of their own; default 1024
+  bool cluster = false;  // room for policies `scope cluster`: 32 bytes more a slot; given anyway if
+                         // one of `policies` is such
   HashKind hash = HashKind::kDefault;
   OnFull on_full = OnFull::kDefault;
   std::vector<NamedPolicy> policies = {};  // defined if missing; another text is config_mismatch

@@ -35,6 +35,10 @@ enum class Algorithm : uint8_t {
 // What a call answers when brim can not decide (see Verdict::kUnavailable).
 enum class OnUnavailable : uint8_t { kAllow = 0, kDeny = 1 };
 
+// Whose requests a policy counts: this node's (one segment), or those of all nodes that share a
+// store (brim/tier.h). kStrict: each request that this node would admit asks the store.
+enum class PolicyScope : uint8_t { kNode = 0, kCluster = 1, kStrict = 2 };
+
 enum class CalendarUnit : uint8_t { kNone = 0, kHour, kDay, kWeek, kMonth, kYear };
 
 // Classes of requests on one bucket: a lower class is refused earlier.
@@ -83,6 +87,7 @@ struct Policy {
   uint32_t warm_up_from_ppm = 1000000;  // the rate at the start, in parts per million, which
   int64_t warm_up_ns = 0;               // grows evenly to the whole rate over this time
   Ban ban = {};
+  PolicyScope scope = PolicyScope::kNode;  // buckets and queues only, but for kNode
 
   friend bool operator==(const Policy&, const Policy&) = default;
 };
@@ -102,7 +107,8 @@ inline constexpr size_t kMaxRates = 7;
 //              sliding-counter
 //   CLAUSE  burst B | debt D | forward | delay-after N | no-delay | ahead TIME | aligned |
 //           first-hit | utc+HH:MM | inclusive | count-denied | floor
-//   OPTION  on-unavailable allow|deny | classes L N H (per cent) | shadow | enforce P% |
+//   OPTION  scope node|cluster [strict] | on-unavailable allow|deny | classes L N H (per cent) |
+//   shadow | enforce P% |
 //           warm-up X% over TIME | ban K in TIME for TIME [times F] [max TIME]
 // UNIT is ns us ms s sec second(s) m min minute(s) h hour(s) d day(s) w week(s) y year(s), and
 // month(s) for calendar windows. Without a burst clause the burst is the limit.

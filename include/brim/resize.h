@@ -28,6 +28,7 @@ struct ResizeOptions {
   uint32_t name_bytes = 0;
   uint32_t max_policies = 0;
   uint32_t cells_per_key = 0;
+  bool cluster = false;  // room for policies `scope cluster`, if there was none
   uint32_t overrides = 0;
   uint32_t probe_limit = 0;
   // Called now and then while keys are carried over; null: not.

@@ -41,6 +41,7 @@ class Reason(enum.IntEnum):
     TOO_LATE = 11  # the booking would begin later than allowed
     PAUSED = 12
     MOVED = 13  # the segment was resized and this process can not attach the new table
+    TIER_UNAVAILABLE = 14  # scope cluster strict: the store could not be asked
 
 
 class Priority(enum.IntEnum):

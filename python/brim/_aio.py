@@ -17,13 +17,34 @@ async def acquire(policy: _brim.Policy, key: _brim.Key, cost: int,
     if booked is not None:
         return booked
     while True:
-        decision = policy.try_acquire(key, cost)
+        decision = (policy.try_acquire(key, cost) if policy.scope != 'strict'
+                    else await _asked(policy, key, cost))
         if decision or decision.verdict != _DENIED or decision.retry_after_ns == _brim.NEVER_NS:
             return decision
         again = time.monotonic_ns() + max(decision.retry_after_ns, 1)
         if again > deadline or limit == 0:
             return decision
         await _sleep_until(again)
+
+
+async def _asked(policy: _brim.Policy, key: _brim.Key, cost: int) -> _brim.Decision:
+    """try_acquire() in a thread: it waits for the store that the nodes share.
+
+    A task that is cancelled meanwhile gives back what it then gets.
+    """
+    loop = asyncio.get_running_loop()
+    asked = loop.run_in_executor(None, policy.try_acquire, key, cost)
+
+    def give_back(done: asyncio.Future[_brim.Decision]) -> None:
+        if done.exception() is None and done.result().granted:
+            with contextlib.suppress(RuntimeError):  # the loop ends
+                loop.run_in_executor(None, policy.refund, key, cost)
+
+    try:
+        return await asyncio.shield(asked)
+    except asyncio.CancelledError:
+        asked.add_done_callback(give_back)
+        raise
 
 
 async def _booked(policy: _brim.Policy, key: _brim.Key, cost: int,

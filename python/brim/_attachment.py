@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from brim import (AlreadyExists, Decision, Error, Full, InvalidArgument, Key, Limiter, Policy,
@@ -20,6 +20,7 @@ Segment: TypeAlias = str | Limiter | Callable[[], Limiter]
 
 MAX_AT_ONCE: Final = 8  # asks of one try_acquire_all
 
+_STRICT: Final = 'strict'  # a Policy.scope
 _LOOK_S: Final = 1.0  # between attempts, and looks at whether the segment is still linked
 _WARN_S: Final = 10.0
 
@@ -32,7 +33,7 @@ _log = logging.getLogger('brim')
 _texts: dict[str, dict[str, str]] = {}
 
 Ask: TypeAlias = tuple[Policy, Key, int]
-Answer: TypeAlias = tuple[Decision, int, float]  # the first of the asks it is about; the delay
+Answer: TypeAlias = tuple[Decision, slice, float]  # of which asks it is about; the delay
 
 
 def check_policy_name(name: str) -> None:
@@ -108,6 +109,13 @@ class Attached:
             policy = self._policies[name] = self.limiter.policy(name)
         return policy
 
+    def waits(self, name: str) -> bool:
+        """The policy is strict: a call may take as long as the nodes' store."""
+        try:
+            return self.policy(name).scope == _STRICT
+        except Error:  # said when it is asked
+            return False
+
     def described(self, names: tuple[str, ...]) -> tuple[tuple[Described, ...], str]:
         """The policies, and the value of RateLimit-Policy."""
         known = self._described.get(names)
@@ -121,26 +129,40 @@ class Attached:
         self._described = {}
 
     def acquire(self, asks: list[Ask]) -> Answer:
-        """All of them, or none."""
+        """All of them, or none. REQUIRES: strict ones are last."""
         if len(asks) == 1:
             policy, key, cost = asks[0]
             decision = policy.try_acquire(key, cost)
-            return decision, 0, decision.delay
-        tightest, about, delay = None, 0, 0.0
+            return decision, _ALL, decision.delay
+        tightest, about, delay = None, _ALL, 0.0
         charged: list[Ask] = []
-        for first in range(0, len(asks), MAX_AT_ONCE):
-            group = asks[first:first + MAX_AT_ONCE]
-            decision = self.limiter.try_acquire_all(group)
+        for part in _parts(asks):
+            group = asks[part]
+            decision = (self.limiter.try_acquire_all(group) if len(group) > 1
+                        else group[0][0].try_acquire(*group[0][1:]))
             if not decision.admitted:
                 for policy, key, cost in charged:
                     policy.refund(key, cost)
-                return decision, first, 0.0
+                return decision, part, 0.0
             charged += _charged(group, decision)
             delay = max(delay, decision.delay)
             if tightest is None or decision.remaining < tightest.remaining:
-                tightest, about = decision, first
+                tightest, about = decision, part
         assert tightest is not None
         return tightest, about, delay
+
+
+_ALL: Final = slice(None)
+
+
+def _parts(asks: list[Ask]) -> Iterator[slice]:
+    """What is asked at one instant. A strict policy is asked alone: the store answers for it, and
+    nobody could take that back."""
+    together = next((i for i, one in enumerate(asks) if one[0].scope == _STRICT), len(asks))
+    for first in range(0, together, MAX_AT_ONCE):
+        yield slice(first, min(first + MAX_AT_ONCE, together))
+    for alone in range(together, len(asks)):
+        yield slice(alone, alone + 1)
 
 
 def _charged(group: list[Ask], decision: Decision) -> list[Ask]:

@@ -70,8 +70,10 @@ class Policy:
     name: Final[str]
     text: Final[str]  # as stored now
     rates: Final[tuple[Rate, ...]]  # of that text
+    scope: Final[str]  # "node", "cluster" or "strict", as stored now
     def try_acquire(self, key: Key, cost: int = 1, priority: int = 1) -> Decision:
-        """Takes `cost` permits for `key`, or none. Never blocks; keeps the GIL. cost 0 looks."""
+        """Takes `cost` permits for `key`, or none. Never blocks, keeps the GIL, but for policies
+        `scope cluster strict`. cost 0 looks."""
     def try_acquire_at(self, now_ns: int, key: Key, cost: int = 1) -> Decision: ...
     def try_acquire_up_to(self, key: Key, least: int, most: int) -> Decision: ...
     def try_acquire_batch(self, keys: Sequence[Key]) -> list[Decision]: ...
@@ -113,14 +115,14 @@ class Limiter:
              overrides: int = 0, probe_limit: int = 0, hash: str = "default",
              on_full: str = "default", clock: str = "auto", accept_stored: bool = False,
              huge_pages: bool = False, mode: int = 0o600, group: str | None = None,
-             owner_uid: int | None = None) -> Self: ...
+             owner_uid: int | None = None, cluster: bool = False) -> Self: ...
     @classmethod
     def create(cls, name: str, *, policies: Mapping[str, str] | None = None, capacity: int = 0,
                name_bytes: int | None = None, max_policies: int = 0, cells_per_key: int = 0,
                overrides: int = 0, probe_limit: int = 0, hash: str = "default",
                on_full: str = "default", clock: str = "auto", accept_stored: bool = False,
                huge_pages: bool = False, mode: int = 0o600, group: str | None = None,
-               owner_uid: int | None = None,
+               owner_uid: int | None = None, cluster: bool = False,
                replace: bool = False) -> Self: ...
     @classmethod
     def attach(cls, name: str, *, policies: Mapping[str, str] | None = None, capacity: int = 0,
@@ -128,7 +130,7 @@ class Limiter:
                overrides: int = 0, probe_limit: int = 0, hash: str = "default",
                on_full: str = "default", clock: str = "auto", accept_stored: bool = False,
                huge_pages: bool = False, mode: int = 0o600, group: str | None = None,
-               owner_uid: int | None = None) -> Self: ...
+               owner_uid: int | None = None, cluster: bool = False) -> Self: ...
     @classmethod
     def attach_read_only(
             cls, name: str, *, policies: Mapping[str, str] | None = None, capacity: int = 0,
@@ -136,7 +138,7 @@ class Limiter:
             overrides: int = 0, probe_limit: int = 0, hash: str = "default",
             on_full: str = "default", clock: str = "auto", accept_stored: bool = False,
             huge_pages: bool = False, mode: int = 0o600, group: str | None = None,
-            owner_uid: int | None = None) -> Self: ...
+            owner_uid: int | None = None, cluster: bool = False) -> Self: ...
     @classmethod
     def unlink(cls, name: str) -> None: ...
     def policy(self, name: str) -> Policy: ...
@@ -188,9 +190,11 @@ def verify(name: str, repair: bool = False,
            owner_uid: int | None = None, mode: int | None = None) -> dict[str, int]: ...
 def resize(name: str, *, capacity: int = 0, name_bytes: int = 0, max_policies: int = 0,
            cells_per_key: int = 0, overrides: int = 0, probe_limit: int = 0,
-           group: str | None = None, owner_uid: int | None = None,
+           cluster: bool = False, group: str | None = None, owner_uid: int | None = None,
            mode: int | None = None) -> dict[str, int]: ...
 def _started(decision: Decision, /) -> Decision:
     """The same decision once its delay is over."""
+def _decide_by(limiter: Limiter, decider: object, /) -> None:
+    """For brim.tier."""
 def _reattach(*args: Any) -> Limiter:
     """For pickle."""

@@ -224,7 +224,33 @@ class Rules:
     async def decide(self, request: Request) -> Outcome | None:
         """Asks all rules that match: all pass, or none is charged. None: nothing was decided, let
         the request pass. Of more than MAX_AT_ONCE matching rules the first MAX_AT_ONCE are asked
-        at one instant, then the next; a refusal gives back what was taken before it."""
+        at one instant, then the next; a refusal gives back what was taken before it. Policies
+        `scope cluster strict` are asked in a thread: they wait for the nodes' store."""
+        wanted = await self._wanted(request)
+        if not wanted:
+            return None
+        if self._waits(wanted):
+            import asyncio
+            return await asyncio.to_thread(self._ask, request, wanted)
+        return self._ask(request, wanted)
+
+    def decide_now(self, request: Request) -> Outcome | None:
+        """decide() for servers that are not asynchronous. TypeError if a function of the rules
+        has to be waited for."""
+        steps: Coroutine[Any, Any, list[tuple[str, Key, int]] | None] = self._wanted(request)
+        try:
+            steps.send(None)
+        except StopIteration as done:
+            wanted: list[tuple[str, Key, int]] | None = done.value
+            if not wanted:
+                return None
+            self._waits(wanted)
+            return self._ask(request, wanted)
+        steps.close()
+        raise TypeError('a function of these rules waits, and this server is not asynchronous')
+
+    async def _wanted(self, request: Request) -> list[tuple[str, Key, int]] | None:
+        """What the rules that match ask for; None: the request is exempt."""
         method, paths = request.method, request.paths
         if self._exempts and (method in self._exempt_methods or self._exempted(request)):
             return None
@@ -250,18 +276,17 @@ class Rules:
             cost = rule.cost
             wanted.append((name, key, cost if isinstance(cost, int)
                            else _permits(await _value(cost(request)))))
-        return self._ask(request, wanted) if wanted else None
+        return wanted
 
-    def decide_now(self, request: Request) -> Outcome | None:
-        """decide() for servers that are not asynchronous. TypeError if a function of the rules
-        has to be waited for."""
-        steps: Coroutine[Any, Any, Outcome | None] = self.decide(request)
-        try:
-            steps.send(None)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        steps.close()
-        raise TypeError('a function of these rules waits, and this server is not asynchronous')
+    def _waits(self, wanted: list[tuple[str, Key, int]]) -> bool:
+        """If one of them is strict, which are moved to the end."""
+        attached = self._attachment.now()
+        if attached is None:
+            return False
+        waiting = [one for one in wanted if attached.waits(one[0])]
+        if waiting and len(wanted) > 1:
+            wanted[:] = [one for one in wanted if not attached.waits(one[0])] + waiting
+        return bool(waiting)
 
     def _exempted(self, request: Request) -> bool:
         # Nothing but what is written as the exemption is: some apps resolve "..".
@@ -301,17 +326,16 @@ class Rules:
 
     def _outcome(self, request: Request, attached: Attached, names: tuple[str, ...],
                  answer: Answer) -> Outcome:
-        decision, first, delay = answer
+        decision, about, delay = answer
         policies, line = attached.described(names)
-        if len(names) > MAX_AT_ONCE:
-            policies = policies[first:first + MAX_AT_ONCE]
+        policies = policies[about]
         fields = headers.fields(decision, policies, policy_line=line, legacy=self._legacy,
                                 least_retry_after=self._least)
         if decision.admitted:
             outcome = Outcome(decision, names, fields, 200, [], delay)
         else:
-            about, rate = headers.binding(decision, policies)
-            violated = [about.name if rate is None else about.names[rate]]
+            policy, rate = headers.binding(decision, policies)
+            violated = [policy.name if rate is None else policy.names[rate]]
             outcome = Outcome(decision, names, fields, self._refusal(decision, fields), violated)
         if self._extra is not None:
             extra = self._extra(request, outcome) if callable(self._extra) else self._extra

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The calls that decide. None of them gives up the GIL: a decision takes less time than that, and
 // with several threads giving it up costs four fifths of the calls. So nobody else can close the
-// limiter between is_open() and the call.
+// limiter between is_open() and the call. (In a call that asks a store, strict.c gives it up.)
 #include <string.h>
 
 #include "python/src/module.h"
@@ -33,10 +33,11 @@ PyObject* policy_try_acquire(PyObject* self, PyObject* const* args, Py_ssize_t c
   Decision* decision = new_decision(state);
   if (decision == NULL) return NULL;
   const int code =
-      arg[2] == NULL
-          ? brim_try_acquire(policy->handle, key.bytes, key.length, cost, &decision->value)
-          : brim_try_acquire_priority(policy->handle, key.bytes, key.length, cost, (int)priority,
-                                      &decision->value);
+      DECIDE(policy->limiter,
+             arg[2] == NULL
+                 ? brim_try_acquire(policy->handle, key.bytes, key.length, cost, &decision->value)
+                 : brim_try_acquire_priority(policy->handle, key.bytes, key.length, cost,
+                                             (int)priority, &decision->value));
   return answer(state, decision, code);
 }
 
@@ -57,9 +58,9 @@ PyObject* policy_try_acquire_at(PyObject* self, PyObject* const* args, Py_ssize_
   }
   Decision* decision = new_decision(state);
   if (decision == NULL) return NULL;
-  return answer(
-      state, decision,
-      brim_try_acquire_at(policy->handle, now, key.bytes, key.length, cost, &decision->value));
+  return answer(state, decision,
+                DECIDE(policy->limiter, brim_try_acquire_at(policy->handle, now, key.bytes,
+                                                            key.length, cost, &decision->value)));
 }
 
 SIGNATURE(kTryAcquireUpTo, "try_acquire_up_to", 3, 3, "key", "least", "most");
@@ -80,9 +81,10 @@ PyObject* policy_try_acquire_up_to(PyObject* self, PyObject* const* args, Py_ssi
   }
   Decision* decision = new_decision(state);
   if (decision == NULL) return NULL;
-  return answer(state, decision,
-                brim_try_acquire_up_to(policy->handle, key.bytes, key.length, (uint32_t)least,
-                                       (uint32_t)most, &decision->value));
+  const int code = DECIDE(
+      policy->limiter, brim_try_acquire_up_to(policy->handle, key.bytes, key.length,
+                                              (uint32_t)least, (uint32_t)most, &decision->value));
+  return answer(state, decision, code);
 }
 
 SIGNATURE(kPeek, "peek", 1, 2, "key", "cost");
@@ -133,7 +135,8 @@ static bool decide_batch(Policy* policy, PyObject* keys, PyObject* list) {
       values[i] = (brim_decision)BRIM_DECISION_INIT;
     }
     if (!is_open(policy->limiter)) return false;
-    const int code = brim_try_acquire_batch(policy->handle, key, (size_t)count, values);
+    const int code =
+        DECIDE(policy->limiter, brim_try_acquire_batch(policy->handle, key, (size_t)count, values));
     if (code < 0) return raise_last(state, code) != NULL;
     if (!append(state, list, values, count)) return false;
   }
@@ -192,7 +195,11 @@ static PyObject* try_acquire_all(Limiter* limiter, PyObject* tuple) {
   if (!is_open(limiter)) return NULL;
   Decision* decision = new_decision(state);
   if (decision == NULL) return NULL;
-  return answer(state, decision, brim_try_acquire_all(asks, (size_t)count, &decision->value));
+  // Of several asks none may be strict: so it is the first one's segment that has to stay.
+  Limiter* first =
+      count > 0 ? ((Policy*)PyTuple_GetItem(PyTuple_GetItem(tuple, 0), 0))->limiter : limiter;
+  return answer(state, decision,
+                DECIDE(first, brim_try_acquire_all(asks, (size_t)count, &decision->value)));
 }
 
 SIGNATURE(kTryAcquireAll, "try_acquire_all", 1, 1, "asks");
@@ -228,8 +235,9 @@ PyObject* limiter_try_acquire(PyObject* self, PyObject* const* args, Py_ssize_t 
   if (code < 0) return raise_last(state, code);
   Decision* decision = new_decision(state);
   if (decision == NULL) return NULL;
-  return answer(state, decision,
-                brim_try_acquire(policy, key.bytes, key.length, cost, &decision->value));
+  return answer(
+      state, decision,
+      DECIDE(limiter, brim_try_acquire(policy, key.bytes, key.length, cost, &decision->value)));
 }
 
 // --------------------------------------------------------------------- bookings and settlements
@@ -303,8 +311,8 @@ PyObject* policy_commit(PyObject* self, PyObject* const* args, Py_ssize_t count,
       !is_open(policy->limiter)) {
     return NULL;
   }
-  return done(state,
-              brim_commit(policy->handle, key.bytes, key.length, (uint32_t)held, (uint32_t)actual));
+  return done(state, DECIDE(policy->limiter, brim_commit(policy->handle, key.bytes, key.length,
+                                                         (uint32_t)held, (uint32_t)actual)));
 }
 
 SIGNATURE(kRefund, "refund", 1, 2, "key", "cost");
@@ -319,7 +327,8 @@ PyObject* policy_refund(PyObject* self, PyObject* const* args, Py_ssize_t count,
       !is_open(policy->limiter)) {
     return NULL;
   }
-  return done(policy->state, brim_refund(policy->handle, key.bytes, key.length, cost));
+  return done(policy->state,
+              DECIDE(policy->limiter, brim_refund(policy->handle, key.bytes, key.length, cost)));
 }
 
 SIGNATURE(kReset, "reset", 1, 1, "key");

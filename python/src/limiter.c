@@ -18,11 +18,15 @@ static void count_own(Limiter* limiter) {
   limiter->user = own;
 }
 
-bool enter(Limiter* limiter) {
-  if (!is_open(limiter)) return false;
+void stay(Limiter* limiter) {
   count_own(limiter);
   ++limiter->users;
   ++entered;
+}
+
+bool enter(Limiter* limiter) {
+  if (!is_open(limiter)) return false;
+  stay(limiter);
   return true;
 }
 

@@ -13,7 +13,7 @@
   "($type, /, name, *, policies=None, capacity=0, name_bytes=None, max_policies=0, " \
   "cells_per_key=0, overrides=0, probe_limit=0, hash='default', on_full='default', " \
   "clock='auto', accept_stored=False, huge_pages=False, mode=0o600, group=None, "    \
-  "owner_uid=None"
+  "owner_uid=None, cluster=False"
 
 static PyMethodDef limiter_methods[] = {
     CLASS("open", limiter_open,
@@ -26,7 +26,8 @@ static PyMethodDef limiter_methods[] = {
           "for tools (None: 48; 0: none). hash: siphash or xxh3. on_full: evict, allow or deny.\n"
           "clock: auto or monotonic. accept_stored: attach with the stored values on a mismatch.\n"
           "mode 0o600, 0o640 or 0o660; group: owns a 0o660 segment; owner_uid: trust segments of\n"
-          "this user too. Gives up the GIL. Raises Error."),
+          "this user too. cluster: room for policies `scope cluster`, made anyway if one of\n"
+          "policies is such: see brim.tier. Gives up the GIL. Raises Error."),
     CLASS("create", limiter_create,
           "create" OPTIONS ", replace=False)\n--\n\n"
           "Creates the segment; AlreadyExists if the name is taken, unless replace. See open()."),

@@ -79,10 +79,11 @@ static PyMethodDef methods[] = {
          "visit(finding) gets each as a dict. repair: what is safe under traffic."),
     FAST("resize", tool_resize,
          "resize($module, /, name, *, capacity=0, name_bytes=0, max_policies=0, cells_per_key=0, "
-         "overrides=0, probe_limit=0, group=None, owner_uid=None, mode=None)\n--\n\n"
+         "overrides=0, probe_limit=0, cluster=False, group=None, owner_uid=None, mode=None)\n--\n\n"
          "Makes a larger or smaller table for a segment in use; 0: as it is. What was done, as\n"
          "numbers. Runs as long as it takes to copy the keys."),
     {"_started", started, METH_O, NULL},
+    {"_decide_by", (PyCFunction)(void (*)(void))decide_by, METH_FASTCALL, NULL},
     {"_reattach", (PyCFunction)(void (*)(void))reattach, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL}};
 

@@ -2,8 +2,9 @@
 // brim.h for Python, on the limited API of 3.11: one binary for every later CPython.
 //
 // The GIL guards what is here. What decides (decide.c) keeps it from its first line to its last:
-// that takes less time than giving it up. What may block (limiter.c, wait.c, admin.c) gives it up
-// between enter() and leave(), which keep the segment mapped even if another thread closes it.
+// that takes less time than giving it up; only a call that asks other nodes' store does (strict.c).
+// What may block (limiter.c, wait.c, admin.c) gives it up between enter() and leave(), which keep
+// the segment mapped even if another thread closes it.
 #ifndef BRIM_PYTHON_SRC_MODULE_H_
 #define BRIM_PYTHON_SRC_MODULE_H_
 
@@ -102,7 +103,7 @@ PyObject* rates_of(State* state, const char* text, PyObject** canonical);
 PyObject* parse_policy(PyObject* module, PyObject* const* args, Py_ssize_t count, PyObject* names);
 PyObject* started(PyObject* module, PyObject* decision);
 
-// A type from its spec, held by the module.
+// rows.c: a type from its spec, held by the module.
 PyTypeObject* add_type(PyObject* module, PyType_Spec* spec);
 
 // policy.c, limiter.c, lease.c
@@ -123,6 +124,21 @@ static inline bool is_open(const Limiter* limiter) {
 // Around a call without the GIL.
 bool enter(Limiter* limiter);
 void leave(Limiter* limiter);
+// The same for a limiter that is open.
+void stay(Limiter* limiter);
+
+// strict.c: around a call of brim.h that decides, after is_open().
+#define THREAD_OWN __thread __attribute__((tls_model("initial-exec")))
+extern THREAD_OWN Limiter* deciding;       // whose call it is; NULL: none
+extern THREAD_OWN PyThreadState* without;  // it gave the GIL up
+void take_back(Limiter* limiter);
+static inline int decided(Limiter* limiter, int code) {
+  deciding = NULL;
+  if (without != NULL) take_back(limiter);
+  return code;
+}
+#define DECIDE(limiter, call) (deciding = (limiter), decided((limiter), (call)))
+PyObject* decide_by(PyObject* module, PyObject* const* args, Py_ssize_t count);
 
 // decide.c and wait.c: methods.
 typedef PyObject* Method(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names);

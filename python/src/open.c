@@ -21,13 +21,14 @@ enum {
   kMode,
   kGroup,
   kOwnerUid,
+  kCluster,
   kReplace,
   kArguments
 };
 #define OPTION_NAMES                                                                             \
   "name", "policies", "capacity", "name_bytes", "max_policies", "cells_per_key", "overrides",    \
       "probe_limit", "hash", "on_full", "clock", "accept_stored", "huge_pages", "mode", "group", \
-      "owner_uid"
+      "owner_uid", "cluster"
 SIGNATURE(kOpen, "open", 1, 1, OPTION_NAMES);
 SIGNATURE(kCreate, "create", 1, 1, OPTION_NAMES, "replace");
 
@@ -72,6 +73,9 @@ static bool flag(PyObject* object, uint8_t* value) {
 }
 
 static bool words_from(State* state, PyObject* const* arg, brim_options* options) {
+  uint8_t cluster = 0;
+  if (!flag(arg[kCluster], &cluster)) return false;
+  options->cluster = cluster;
   if (arg[kGroup] != NULL && arg[kGroup] != Py_None) {
     options->group = text_from(state, arg[kGroup], "group");
     if (options->group == NULL) return false;

@@ -68,6 +68,15 @@ static PyObject* get_rates(PyObject* self, void* unused) {
   return rates;
 }
 
+static PyObject* get_scope(PyObject* self, void* unused) {
+  static const char* const kScopes[] = {"node", "cluster", "strict"};
+  (void)unused;
+  const Policy* policy = (Policy*)self;
+  if (!is_open(policy->limiter)) return NULL;
+  const int scope = brim_policy_scope(policy->handle);
+  return scope < 0 ? raise_last(policy->state, scope) : PyUnicode_InternFromString(kScopes[scope]);
+}
+
 static PyMemberDef policy_members[] = {
     {"limiter", T_OBJECT_EX, offsetof(Policy, limiter), READONLY, "The Limiter it is of."},
     {"name", T_OBJECT_EX, offsetof(Policy, name), READONLY, "Its name."},
@@ -76,6 +85,10 @@ static PyMemberDef policy_members[] = {
 static PyGetSetDef policy_getters[] = {
     {"text", get_text, NULL, "The policy's text, as it is stored now.", NULL},
     {"rates", get_rates, NULL, "The rates of that text, a tuple of Rate.", NULL},
+    {"scope", get_scope, NULL,
+     "Whose requests it counts now: \"node\", \"cluster\", or \"strict\", whose calls wait for\n"
+     "the store that the nodes share: see brim.tier.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
 // Limiter.policy(limiter, name): the other process looks the name up.
@@ -93,7 +106,8 @@ static PyMethodDef policy_methods[] = {
          "Takes `cost` permits for `key`, or none.\n\n"
          "key: str (as UTF-8) or bytes, any of them. cost: 0 to 2**31; 0 only looks. priority: a\n"
          "brim.Priority; it counts if the policy has classes. Never blocks, makes no system call,\n"
-         "keeps the GIL; safe in any thread, and in a child after fork().\n"
+         "keeps the GIL (but see brim.tier.answer_strict()); safe in any thread, and in a child\n"
+         "after fork().\n"
          "Raises TypeError, InvalidArgument, UnicodeEncodeError (a lone surrogate in the key),\n"
          "Unfit (closed); never for what goes wrong in the segment: see Verdict.UNAVAILABLE."),
     FAST("try_acquire_at", policy_try_acquire_at,

@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+PyObject* text_of(const char* text) {
+  return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+}
+
 static PyObject* value_of(const char* at, const Field* field) {
   switch (field->kind) {
     case kFlag:
@@ -18,11 +22,8 @@ static PyObject* value_of(const char* at, const Field* field) {
       return PyLong_FromUnsignedLongLong(*(const uint64_t*)(const void*)at);
     case kSigned:
       return PyLong_FromLongLong(*(const int64_t*)(const void*)at);
-    case kText: {
-      // Names and sentences are UTF-8 unless another process wrote something else there.
-      const char* text = *(const char* const*)(const void*)at;
-      return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
-    }
+    case kText:
+      return text_of(*(const char* const*)(const void*)at);
     case kBytes: {
       const char* bytes = *(const char* const*)(const void*)at;
       const size_t size = *(const size_t*)(const void*)(at - field->offset + field->size);
@@ -125,4 +126,10 @@ void free_rows(Rows* rows) {
   }
   rows->last = NULL;
   rows->count = 0;
+}
+
+PyTypeObject* add_type(PyObject* module, PyType_Spec* spec) {
+  PyTypeObject* type = (PyTypeObject*)PyType_FromModuleAndSpec(module, spec, NULL);
+  if (type != NULL && PyModule_AddType(module, type) < 0) Py_CLEAR(type);
+  return type;
 }

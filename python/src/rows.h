@@ -25,6 +25,8 @@ typedef struct Field {
   { NULL, kEnd, 0, NULL, 0 }
 // A new dict, or NULL and an exception.
 PyObject* row_of(const void* values, const Field* fields);
+// Names and sentences are UTF-8 unless another process wrote something else there.
+PyObject* text_of(const char* text);
 // Steals the value; false and an exception, also if the value is NULL.
 bool put(PyObject* row, const char* name, PyObject* value);
 

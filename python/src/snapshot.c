@@ -7,16 +7,12 @@
 #include "brim/brim_snapshot.h"
 #include "python/src/open.h"
 #include "python/src/rows.h"
+#include "python/src/thread.h"
 
 typedef struct Module {
   State state;  // the errors; first, for parse() and the like
   PyTypeObject* thread;
 } Module;
-
-typedef struct Thread {
-  PyObject_HEAD brim_snapshot_thread* handle;
-  PyObject* say;
-} Thread;
 
 // ---------------------------------------------------------------------------------------- options
 
@@ -70,23 +66,7 @@ static bool options_from(State* state, PyObject* const* arg, brim_snapshot_optio
 
 // ----------------------------------------------------------------------------------------- thread
 
-// From the thread of the snapshots, which Python does not know. Nothing is said once the thread was
-// stopped, and brim.snapshot stops every one before the interpreter ends.
-static void say(void* context, int level, const char* what) {
-  const PyGILState_STATE held = PyGILState_Ensure();
-  PyObject* function = Py_NewRef(context);  // it may drop the thread, which has the other reference
-  PyObject* text = PyUnicode_DecodeUTF8(what, (Py_ssize_t)strlen(what), "replace");
-  PyObject* number = PyLong_FromLong(level);
-  PyObject* answer = text != NULL && number != NULL
-                         ? PyObject_CallFunctionObjArgs(function, number, text, NULL)
-                         : NULL;
-  if (answer == NULL) PyErr_WriteUnraisable(function);
-  Py_XDECREF(answer);
-  Py_XDECREF(number);
-  Py_XDECREF(text);
-  Py_DECREF(function);
-  PyGILState_Release(held);
-}
+static void stop(void* handle) { brim_snapshot_stop(handle); }
 
 static PyObject* start(PyObject* module, PyObject* const* args, Py_ssize_t count, PyObject* names) {
   Module* own = PyModule_GetState(module);
@@ -97,16 +77,9 @@ static PyObject* start(PyObject* module, PyObject* const* args, Py_ssize_t count
   if (!parse(&kStart, args, count, names, arg)) return NULL;
   const char* name = text_from(state, arg[kName], "name");
   if (name == NULL || !options_from(state, arg, &options, &trust)) return NULL;
-  if (arg[kSay] == NULL || !PyCallable_Check(arg[kSay])) {
-    PyErr_SetString(PyExc_TypeError, "say must be callable");
-    return NULL;
-  }
-  Thread* thread = PyObject_GC_New(Thread, own->thread);
+  Thread* thread = new_thread(own->thread, stop, arg[kSay]);
   if (thread == NULL) return NULL;
-  thread->handle = NULL;
-  thread->say = Py_NewRef(arg[kSay]);
-  PyObject_GC_Track((PyObject*)thread);
-  options.say = say;
+  options.say = say_in_python;
   options.say_context = arg[kSay];
   int code = 0;
   brim_snapshot_thread* handle = NULL;
@@ -116,57 +89,6 @@ static PyObject* start(PyObject* module, PyObject* const* args, Py_ssize_t count
   Py_DECREF((PyObject*)thread);
   return raise_last(state, code);
 }
-
-static void end_thread(PyObject* self) {
-  brim_snapshot_thread* handle = ((Thread*)self)->handle;
-  ((Thread*)self)->handle = NULL;
-  if (handle == NULL) return;
-  Py_BEGIN_ALLOW_THREADS brim_snapshot_stop(handle);
-  Py_END_ALLOW_THREADS
-}
-
-static PyObject* thread_stop(PyObject* self, PyObject* unused) {
-  (void)unused;
-  end_thread(self);
-  Py_RETURN_NONE;
-}
-
-static int thread_traverse(PyObject* self, visitproc visit, void* arg) {
-  Py_VISIT(((Thread*)self)->say);
-  Py_VISIT(Py_TYPE(self));
-  return 0;
-}
-
-// As the finalizer does it, while all that `say` needs is there; here for what came to life again.
-static int thread_clear(PyObject* self) {
-  end_thread(self);
-  Py_CLEAR(((Thread*)self)->say);
-  return 0;
-}
-
-static void thread_dealloc(PyObject* self) {
-  PyTypeObject* type = Py_TYPE(self);
-  PyObject_GC_UnTrack(self);
-  thread_clear(self);
-  PyObject_GC_Del(self);
-  Py_DECREF(type);
-}
-
-static PyMethodDef thread_methods[] = {
-    {"stop", thread_stop, METH_NOARGS,
-     "stop($self, /)\n--\n\nTakes a last snapshot, if this process is the one that writes."},
-    {NULL, NULL, 0, NULL}};
-static PyType_Slot thread_slots[] = {{Py_tp_doc, "A thread that writes snapshots."},
-                                     {Py_tp_dealloc, (void*)thread_dealloc},
-                                     {Py_tp_finalize, (void*)end_thread},
-                                     {Py_tp_traverse, (void*)thread_traverse},
-                                     {Py_tp_clear, (void*)thread_clear},
-                                     {Py_tp_methods, thread_methods},
-                                     {0, NULL}};
-static PyType_Spec thread_spec = {"brim._snapshot.Thread", sizeof(Thread), 0,
-                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
-                                      Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-                                  thread_slots};
 
 // ---------------------------------------------------------------------------------- single calls
 
@@ -266,11 +188,8 @@ static PyMethodDef methods[] = {FAST("start", start, NULL),
 
 static int module_exec(PyObject* module) {
   Module* own = PyModule_GetState(module);
-  own->thread = (PyTypeObject*)PyType_FromModuleAndSpec(module, &thread_spec, NULL);
-  return own->thread != NULL && PyModule_AddType(module, own->thread) == 0 &&
-                 import_errors(&own->state)
-             ? 0
-             : -1;
+  own->thread = add_thread(module, "brim._snapshot.Thread");
+  return own->thread != NULL && import_errors(&own->state) ? 0 : -1;
 }
 
 static int module_traverse(PyObject* module, visitproc visit, void* arg) {

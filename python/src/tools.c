@@ -389,21 +389,20 @@ static const Field kResizeFields[] = {
     AT(brim_resize_report, generation, kLong),      AT(brim_resize_report, evicted, kLong),
     AT(brim_resize_report, moving_ns, kSigned),     END};
 SIGNATURE(kResize, "resize", 1, 1, "name", "capacity", "name_bytes", "max_policies",
-          "cells_per_key", "overrides", "probe_limit", TRUST_NAMES);
+          "cells_per_key", "overrides", "probe_limit", "cluster", TRUST_NAMES);
 
 PyObject* tool_resize(PyObject* module, PyObject* const* args, Py_ssize_t count, PyObject* names) {
   State* state = PyModule_GetState(module);
-  PyObject* arg[10] = {NULL};
+  PyObject* arg[11] = {NULL};
+  brim_options trust;
   if (!parse(&kResize, args, count, names, arg)) return NULL;
   const char* name = text_from(state, arg[0], "name");
-  brim_options trust;
-  if (name == NULL || !trust_from(state, arg + 7, &trust)) return NULL;
-  int64_t size[7] = {0};
-  for (int i = 1; i < 7; ++i) {
-    if (arg[i] != NULL && !count_from(state, arg[i], kResize.names[i], 0,
-                                      i == 1 ? INT64_MAX : UINT32_MAX, &size[i])) {
+  if (name == NULL || !trust_from(state, arg + 8, &trust)) return NULL;
+  int64_t size[8] = {0};
+  for (int i = 1; i < 8; ++i) {
+    const int64_t most = i == 1 ? INT64_MAX : i == 7 ? 1 : UINT32_MAX;
+    if (arg[i] != NULL && !count_from(state, arg[i], kResize_names[i], 0, most, &size[i]))
       return NULL;
-    }
   }
   const brim_resize_options options = {.struct_size = sizeof(options),
                                        .capacity = (uint64_t)size[1],
@@ -412,6 +411,7 @@ PyObject* tool_resize(PyObject* module, PyObject* const* args, Py_ssize_t count,
                                        .cells_per_key = (uint32_t)size[4],
                                        .overrides = (uint32_t)size[5],
                                        .probe_limit = (uint32_t)size[6],
+                                       .cluster = (uint32_t)size[7],
                                        .attach = &trust};
   brim_resize_report report = {.struct_size = sizeof(report)};
   int code = 0;

@@ -6,12 +6,6 @@
 
 #include "python/src/module.h"
 
-PyTypeObject* add_type(PyObject* module, PyType_Spec* spec) {
-  PyTypeObject* type = (PyTypeObject*)PyType_FromModuleAndSpec(module, spec, NULL);
-  if (type != NULL && PyModule_AddType(module, type) < 0) Py_CLEAR(type);
-  return type;
-}
-
 static void free_plain(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   PyObject_Free(self);

@@ -78,8 +78,9 @@ static int wait_booked(const Wait* wait, brim_decision* decision) {
 static int wait_trying(const Wait* wait, brim_decision* decision) {
   const int64_t deadline = later(now_ns(), wait->timeout_ns);
   for (;;) {
-    const int code =
-        brim_try_acquire(wait->policy, wait->key.bytes, wait->key.length, wait->cost, decision);
+    const int code = DECIDE(
+        wait->limiter,
+        brim_try_acquire(wait->policy, wait->key.bytes, wait->key.length, wait->cost, decision));
     if (code < 0) {
       raise_last(wait->limiter->state, code);
       return -1;

@@ -35,6 +35,7 @@ enum QuotaFlag : uint16_t {
   kByDebtBefore = 128,  // bucket: forward charge or queue
   kWarped = 256,        // bucket: the token clock runs through `warp`
   kScaled = 512,        // window: the limit is scaled by `warp`
+  kShared = 1024,       // what is admitted is counted for other nodes; see src/use.h
 };
 
 // No default values: a decision reads one from the segment and must not pay for clearing it.

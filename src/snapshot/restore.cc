@@ -13,7 +13,6 @@
 #include <limits>
 
 #include "src/base/text.h"
-#include "src/snapshot/leader.h"
 #include "src/snapshot/store.h"
 
 namespace brim {
@@ -153,7 +152,7 @@ absl::StatusOr<std::string> set_aside(const std::string& file) {
 }
 
 absl::StatusOr<std::string> set_damaged_aside(const std::string& file) {
-  Leader leader(file);
+  Leader leader = snapshot::leader_of(file);
   if (absl::Status status = leader.become(); !status.ok()) {
     return absl::IsUnavailable(status) ? absl::StatusOr<std::string>(std::string()) : status;
   }

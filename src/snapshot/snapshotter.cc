@@ -10,7 +10,6 @@
 
 #include "brim/snapshot.h"
 #include "src/base/text.h"
-#include "src/snapshot/leader.h"
 #include "src/snapshot/restore.h"
 #include "src/snapshot/store.h"
 
@@ -22,7 +21,7 @@ class Snapshotter::Impl {
       : options_(std::move(options)),
         reader_(std::move(reader)),
         limiter_(std::move(limiter)),
-        leader_(options_.file),
+        leader_(snapshot::leader_of(options_.file)),
         pid_(getpid()) {}
   ~Impl() {
     if (getpid() != pid_) database_.abandon();
@@ -282,7 +281,7 @@ class Snapshotter::Impl {
   SnapshotOptions options_;
   StateReader reader_;
   Limiter limiter_;
-  snapshot::Leader leader_;
+  Leader leader_;
   snapshot::Database database_;
   struct stat opened_ {};
   std::string kept_;  // what the newest copy holds

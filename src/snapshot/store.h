@@ -23,6 +23,7 @@
 
 #include "brim/snapshot.h"
 #include "src/snapshot/sqlite.h"
+#include "src/sync/leader.h"
 
 namespace brim::snapshot {
 
@@ -32,6 +33,12 @@ inline constexpr int64_t kOldestVersion = 1;  // without override_details
 
 // The check of one row.
 uint64_t row_sum(const KeyState& state);
+
+// Who may write the snapshots of `file`.
+inline Leader leader_of(const std::string& file) {
+  return Leader(file + ".lock", {"snapshot", "writes the snapshots",
+                                 "give a file in a writable directory of this user"});
+}
 
 // A new empty file that nobody else may read.
 absl::Status create_private(const std::string& path);

@@ -29,7 +29,7 @@ REMEDY = ('If anything was removed, moved or changed, programs break: undo it. I
           'struct_size): ninja abi-renew, and commit.')
 SKIP = 77  # as meson understands it
 LIBRARIES = {'libbrim.so.1': (os.environ['BRIM_LIB'], ['brim.h', 'brim_inspect.h']),
-             'libbrim-sync.so.1': (os.environ['BRIM_SYNC_LIB'], ['brim_snapshot.h'])}
+             'libbrim-sync.so.1': (os.environ['BRIM_SYNC_LIB'], ['brim_snapshot.h', 'brim_tier.h'])}
 FUNCTION = re.compile(r'^((?:int|void|const char\*) (brim_\w+)\([^;{]*\));$', re.M)
 
 
@@ -143,8 +143,8 @@ class TheCheckItself(unittest.TestCase):
              r"insertion:\s+'uint32_t more'.*'int64_t expires_ns' offset changed"),
             ('a field of another type', r'uint64_t capacity;', 'uint32_t capacity, high;',
              r"type of 'uint64_t capacity' changed"),
-            ('a removed constant', r',\n *BRIM_REASON_MOVED = 13\n', '',
-             r"deletion:\s+'[\w:]*BRIM_REASON_MOVED' value '13'"),
+            ('a removed constant', r',\n *BRIM_REASON_TIER_UNAVAILABLE = 14\n', '',
+             r"deletion:\s+'[\w:]*BRIM_REASON_TIER_UNAVAILABLE' value '14'"),
             ('another value', r'BRIM_E_BUSY = -6', 'BRIM_E_BUSY = -16',
              r"BRIM_E_BUSY' from value '-6' to '-16'")])
 
@@ -154,8 +154,8 @@ class TheCheckItself(unittest.TestCase):
              r'1 Added.*brim_new\('),
             ('a field at the end', r'^} brim_options;', 'uint64_t more;\n} brim_options;',
              r"brim_options' changed:.*insertion:\s+'uint64_t more'"),
-            ('a constant', r'(BRIM_REASON_MOVED = 13)', r'\1, BRIM_REASON_NEW = 14',
-             r"insertion:\s+'[\w:]*BRIM_REASON_NEW' value '14'")])
+            ('a constant', r'(BRIM_REASON_MOVED = 13)', r'\1, BRIM_REASON_NEW = 15',
+             r"insertion:\s+'[\w:]*BRIM_REASON_NEW' value '15'")])
 
 
 if __name__ == '__main__':

@@ -5,6 +5,9 @@
 // that nobody may touch. What calls answer is not asked, but that they do not contradict
 // themselves.
 // Input: the damage (segment_file.h), the time 8, then calls of 4 bytes: {what, policy, key, cost}.
+#include <array>
+
+#include "brim/cluster.h"
 #include "brim/inspect.h"
 #include "src/base/text.h"
 #include "tests/fuzz/segment_file.h"
@@ -26,6 +29,27 @@ bool known_error(const absl::Status& status) {
          std::end(kNames);
 }
 
+// A store that answers anything.
+class WildDecider : public StrictDecider {
+ public:
+  Answer ask(const Ask& asked) noexcept override {
+    require(asked.rates <= kMaxRates && asked.policy.size() < shm::kPolicyNameBytes, "a wild ask");
+    state_ = state_ * 0x9e3779b97f4a7c15 + asked.cost + asked.rates;
+    Answer answer;
+    answer.known = state_ >> 60 != 0;
+    answer.admitted = (state_ >> 59) % 2 != 0;
+    answer.as_of_ns = static_cast<int64_t>(state_ >> (state_ >> 58));
+    for (uint64_t& level : answer.level_units) {
+      state_ = state_ * 0x9e3779b97f4a7c15 + 1;
+      level = state_ >> (state_ >> 58);
+    }
+    return answer;
+  }
+
+ private:
+  uint64_t state_ = 1;
+};
+
 const Decision& sane(const Decision& decision) {
   require(decision.verdict != Verdict::kAllowed || decision.admitted, "allowed, not admitted");
   require(decision.retry_after_ns >= 0 && decision.reset_after_ns >= 0 && decision.delay_ns >= 0,
@@ -41,6 +65,8 @@ void inspect(const Inspector& inspector) {
     require(policy.name.size() < shm::kPolicyNameBytes, "a policy's name that does not end");
   }
   inspector.counters();
+  const absl::StatusOr<TierStatus> tier = ClusterView::status_of(file->path(), file->options());
+  require(tier.ok() && tier->store.size() < 192 && tier->error.size() < 192, "a tier's status");
   inspector.attached();
   for (const AuditEntry& entry : inspector.audit()) {
     require(entry.what.size() <= Limiter::kMostAuditBytes, "a note that is too long");
@@ -76,7 +102,10 @@ Lease foreign_lease(Input& input) {
 
 class Worker {
  public:
-  Worker(const Limiter& limiter, const Limiter& waiting) : limiter_(limiter) {
+  Worker(const Limiter& limiter, const Limiter& waiting, const Options& options)
+      : limiter_(limiter), view_(ClusterView::attach(file->path(), options)) {
+    static const auto decider = std::make_shared<WildDecider>();
+    set_strict_decider(limiter, decider).IgnoreError();
     for (const std::string& name : limiter.policy_names()) {
       absl::StatusOr<PolicyHandle> handle = limiter.policy(name);
       if (handle.ok()) policies_.push_back(*std::move(handle));
@@ -97,6 +126,8 @@ class Worker {
       Lease lease = foreign_lease(input);
       policy.renew(lease, int64_t{cost} << 28);
       policy.release(lease);
+    } else if (what / 3 >= 72) {
+      share(what / 3, cost);
     } else {
       change(what / 3, policy, key, cost);
     }
@@ -203,7 +234,37 @@ class Worker {
     }
   }
 
+  // What an agent does.
+  void share(unsigned what, uint8_t cost) {
+    if (!view_.ok()) return;
+    const uint64_t level = uint64_t{1} << cost % 64;
+    switch (what % 4) {
+      case 0:
+        view_->set_share(cost % 16, cost * 4000u).IgnoreError();
+        view_->set_hold_back(cost % 16, cost / 16, cost);
+        break;
+      case 1:
+        view_->set_secret(std::array<uint64_t, 2>{level, cost}.data());
+        break;
+      case 2:
+        view_->set_status(view_->status());
+        view_->policies();
+        break;
+      default:
+        view_->for_each_use(cost % 2 == 0, [&](const KeyUse& given) {
+          KeyUse use = given;
+          view_->raise(use, level, use.as_of_ns - static_cast<int64_t>(level >> 8));
+          require(!view_->look(use) || use.id == given.id, "a look at another key");
+          view_->acknowledge(use);
+          if (cost % 3 == 0) view_->mark(use);
+          return use.slot % 8 != 7;
+        });
+        break;
+    }
+  }
+
   const Limiter& limiter_;
+  absl::StatusOr<ClusterView> view_;
   std::vector<PolicyHandle> policies_;
   std::vector<PolicyHandle> waiting_;
 };
@@ -215,7 +276,7 @@ void work(Input& input, const Options& options) {
   const auto segment = shm::Segment::attach(file->path(), {});
   require(segment.ok(), "an attached segment can not be attached");
   const Fence fence(**segment);
-  Worker worker(*limiter, *waiting);
+  Worker worker(*limiter, *waiting, options);
   for (int i = 0; i < kMaxCalls && !worker.idle() && !input.empty(); ++i) worker.call(input);
 }
 

@@ -15,7 +15,7 @@ readonly root=${here}/../..
 readonly build=${BRIM_FUZZ_BUILD:-${root}/build-fuzz}
 readonly rss_mb=2048 seconds_per_input=60
 readonly targets=(header attach tools policy_text policy_file access_log command_line address
-  output snapshot snapshot_rows)
+  output snapshot snapshot_rows redis_reply)
 
 usage() {
   echo "usage: run_fuzz.sh SECONDS [TARGET...]; targets: ${targets[*]}" >&2

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "brim/cluster.h"
 #include "src/base/text.h"
 
 #if defined(__has_feature)
@@ -82,7 +83,9 @@ const std::vector<NamedPolicy>& segment_policies() {
       {"lease", "concurrency 2"},
       {"several", "7/h; sliding-log 3/d ban 3 in 1h for 1h times 2"},
       {"warm", "fixed-window 9/m warm-up 10% over 1h classes 50 80 100"},
-      {"debt", "100/m burst 20 debt 5 forward ahead 2m enforce 50%"}};
+      {"debt", "100/m burst 20 debt 5 forward ahead 2m enforce 50%"},
+      {"cluster", "9/h; token-bucket 20/d scope cluster"},
+      {"strict", "8/h; 15/d scope cluster strict"}};
   return policies;
 }
 
@@ -145,6 +148,12 @@ void SegmentFile::use() {
     handle->acquire_lease("key-0", 60'000'000'000);
     handle->reserve("key-2", 1, 1'000'000'000'000);
   }
+  absl::StatusOr<ClusterView> view = ClusterView::attach(path_, options());
+  require(view.ok(), "ClusterView");
+  constexpr uint64_t kSecret[2] = {1, 2};
+  view->set_secret(kSecret);
+  const absl::StatusOr<PolicyHandle> shared = limiter->policy("cluster");
+  for (int i = 0; i < 4; ++i) shared->try_acquire(cat("key-", i), 3);
 }
 
 void SegmentFile::restore() {

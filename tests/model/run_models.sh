@@ -5,7 +5,8 @@
 #   run_models.sh small [what...]    about two minutes of CPU time, under 3 GB
 #   run_models.sh large [what...]    at most an hour, under 8 GB
 #
-# `what` selects models (slot, cells, policy, parts, snapshot, resize) or configurations of one
+# `what` selects models (slot, cells, policy, parts, snapshot, resize, consumption) or
+# configurations of one
 # (cells/p_log); nothing: all of the set. Configurations whose name begins with x_ weaken the
 # protocol in one place and must fail: they show that the model can see that mistake. Those with t_
 # declare an event an error and must fail: they show that it is reached. One line each: name, flags,
@@ -352,6 +353,31 @@ resize_large() {
   explore safe p_three     -DN=4 -DLIMIT=2 -DCALLS=2
 }
 
-for model in slot cells policy parts snapshot resize; do "${model}_$set_name"; done
+consumption_weakened() {
+  explore safe x_markfirst -DMUT=1 -DCALLS=1
+  explore safe x_lookfirst -DMUT=2 -DCALLS=1
+  explore safe x_anyname   -DMUT=3 -DCALLS=1
+  explore safe x_once      -DMUT=4 -DCALLS=1
+  explore safe x_anyslot   -DMUT=5 -DCALLS=1
+  explore safe x_store     -DMUT=6 -DCALLS=1
+  explore safe x_notfirst  -DMUT=7
+  explore safe x_oldname   -DMUT=9 -DSECRETS=1 -DMOVES=0 -DCALLS=1
+  explore safe x_diff      -DMUT=10
+  explore safe x_ackearly  -DMUT=11
+}
+
+consumption_small() {
+  explore safe p_base      -DCALLS=1
+  explore safe p_secret    -DW=1 -DSECRETS=1
+  consumption_weakened
+}
+
+consumption_large() {
+  consumption_weakened
+  explore safe p_calls
+  explore safe p_secrets   -DSECRETS=1 -DMOVES=0
+}
+
+for model in slot cells policy parts snapshot resize consumption; do "${model}_$set_name"; done
 echo "$passed passed, $failed failed ($((SECONDS - began)) s)"
 [[ $failed -eq 0 && $passed -gt 0 ]]

@@ -34,7 +34,9 @@ const char* const kAlgorithms[] = {"7/s",
                                    "fixed-window 7/h count-denied",
                                    "7/s; 9/m; 100/h",
                                    "fixed-window 20/h; sliding-log 7/s; 30/m",
-                                   "7/s ban 10000 in 1h for 1s"};
+                                   "7/s ban 10000 in 1h for 1s",
+                                   "7/s scope cluster",
+                                   "7/s; 9/m scope cluster"};
 
 class EveryAlgorithm : public ::testing::TestWithParam<const char*> {
  protected:

@@ -76,10 +76,11 @@ TEST(HotPathTest, P7NoAllocation) {
   const SegmentName name;
   Options options;
   options.capacity = 20000;
-  options.policies = {{"p", "10/s burst 5"}};
+  options.policies = {{"p", "10/s burst 5"}, {"c", "10/s burst 5; 20/m scope cluster"}};
   const auto limiter = Limiter::create(name.str(), options);
   ASSERT_TRUE(limiter.ok()) << limiter.status();
   const PolicyHandle policy = *limiter->policy("p");
+  const PolicyHandle cluster = *limiter->policy("c");
   const std::string_view batch[4] = {"a", "b", "c", "d"};
   Decision decisions[4];
   char key[32] = "key";
@@ -92,6 +93,8 @@ TEST(HotPathTest, P7NoAllocation) {
     const std::string_view text(key, 7);
     (void)policy.try_acquire(text);
     (void)policy.try_acquire("hot");
+    (void)cluster.try_acquire(text);
+    (void)cluster.refund(text);
     (void)policy.try_acquire_at(monotonic_now_ns(), text, 2);
     policy.try_acquire_batch(batch, decisions);
     (void)policy.peek(text);

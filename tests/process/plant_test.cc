@@ -357,9 +357,13 @@ struct SharedIdCall {
   Word ceiling(Word word) noexcept { return word; }
   void refresh() noexcept {}
   int64_t now_ns() const noexcept { return at.now_ns; }
-  uint64_t debt(const shm::Slot& slot) const noexcept { return brim::debt(slot.word, at, quota); }
+  uint64_t debt(const shm::Slot& slot, uint64_t) const noexcept {
+    const uint64_t owed = brim::debt(slot.word, at, quota);
+    return owed == shm::kAwaitsTelling ? owed + 1 : owed;
+  }
   Word tentative() noexcept { return raw.engine().segment->next_tentative(at.now_ns); }
   void name(uint64_t) noexcept {}
+  void charged(uint64_t) noexcept {}
   void count(shm::Event) noexcept {}
   void evicted(const shm::Slot&) noexcept {}
 };

@@ -559,7 +559,7 @@ class Threads(SegmentTest):
         self.assertGreater(turns, 3)
 
     def test_deciding_keeps_the_gil(self):
-        """Neither the file that decides nor what it includes can give it up."""
+        """The file that decides can not give it up: what asks a store does so in strict.c."""
         source = pathlib.Path(os.environ['BRIM_ROOT'], 'python/src/decide.c').read_text()
         for word in ['Py_BEGIN_ALLOW_THREADS', 'PyEval_SaveThread', 'WITHOUT_GIL']:
             self.assertNotIn(word, source)

@@ -14,7 +14,7 @@ class Build(unittest.TestCase):
     def test_shows_nothing_else(self):
         """No symbol that could meet another library's; no library of the project is needed."""
         folder = pathlib.Path(brim.__file__).parent
-        for module in ['_brim', '_snapshot']:
+        for module in ['_brim', '_snapshot', '_tier']:
             file = folder / f'{module}.abi3.so'
             shown = subprocess.run(['nm', '-D', '--defined-only', file], capture_output=True,
                                    text=True, check=True).stdout.split('\n')
@@ -35,7 +35,7 @@ class Build(unittest.TestCase):
 
     def test_little_thread_local_storage(self):
         """It comes out of what the loader keeps for all modules together, about 1.6 kB."""
-        for module in ['_brim', '_snapshot']:
+        for module in ['_brim', '_snapshot', '_tier']:
             file = pathlib.Path(brim.__file__).parent / f'{module}.abi3.so'
             headers = subprocess.run(['readelf', '-lW', file], capture_output=True, text=True,
                                      check=True).stdout

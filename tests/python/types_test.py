@@ -42,7 +42,8 @@ class Types(unittest.TestCase):
         self.assertEqual(self.mypy('-p', 'brim'), (0, ''))
 
     def test_stubs(self):
-        code, output = self.run_python('mypy.stubtest', 'brim._brim', 'brim._snapshot')
+        code, output = self.run_python('mypy.stubtest', 'brim._brim', 'brim._snapshot',
+                                       'brim._tier')
         self.assertEqual(code, 0, output)
 
     def test_stubs_can_fail(self):

@@ -21,12 +21,13 @@ MISSING = subprocess.run([sys.executable, '-c', 'import mesonpy, pip'],
                          capture_output=True).returncode != 0
 
 SCRIPT = textwrap.dedent('''
-    import os, sys, brim, brim.snapshot
+    import os, sys, brim, brim.snapshot, brim.tier
     name = f'python-wheel-{os.getpid()}'
     try:
         limiter = brim.open(name, policies={'p': '2/365d'})
         got = [bool(limiter.try_acquire('p', 'a')) for _ in range(3)]
         brim.snapshot.once(name, sys.argv[1])
+        assert not brim.tier.status(name).kept
     finally:
         brim.Limiter.unlink(name)
     print(brim.__version__, got, brim.__file__)
@@ -71,7 +72,8 @@ class Wheel(unittest.TestCase):
         source = {'brim/' + str(p.relative_to(ROOT / 'python' / 'brim'))
                   for p in (ROOT / 'python' / 'brim').rglob('*')
                   if p.suffix in ('.py', '.pyi', '.typed')}
-        self.assertEqual(package, source | {'brim/_brim.abi3.so', 'brim/_snapshot.abi3.so'})
+        self.assertEqual(package, source | {
+            f'brim/{module}.abi3.so' for module in ('_brim', '_snapshot', '_tier')})
 
         installed = self.folder / 'installed'
         run(*PIP, 'install', wheel, '--no-deps', '--no-index', '--target', installed,
@@ -80,11 +82,12 @@ class Wheel(unittest.TestCase):
                   PYTHONPATH=str(installed))
         self.assertIn('[True, True, False]', out)
         self.assertIn(str(installed), out)
-        for module in ['_brim', '_snapshot']:
+        for module in ['_brim', '_snapshot', '_tier']:
             needs = run('ldd', installed / 'brim' / f'{module}.abi3.so', folder='/')
             self.assertNotIn('libbrim', needs)
             self.assertNotIn('not found', needs)
             self.assertEqual('sqlite' in needs, module == '_snapshot')
+            self.assertEqual('hiredis' in needs, module == '_tier')
 
 
 if __name__ == '__main__':

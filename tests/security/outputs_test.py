@@ -102,6 +102,14 @@ class Outputs(BrimTest):
                          ['serve', name, '--listen', '1.1.1.1:1', b'--host=' + text],
                          ['agent', name, '--file', '/nowhere/x', '--interval', text],
                          ['agent', text, '--file', text, '--synchronous', text],
+                         ['agent', name, b'--tier-share=' + text, '--tier', 'redis://127.0.0.1:1'],
+                         ['tier', text], ['tier', 'status', text],
+                         ['tier', 'status', name, '--format', text],
+                         ['tier', 'nodes', name, b'--tier=' + text],
+                         ['tier', 'nodes', text, '--tier', 'redis://127.0.0.1:1'],
+                         ['tier', 'nodes', name, b'--tier-url-file=/nowhere/' + text],
+                         ['tier', 'remove', '--tier', 'redis://127.0.0.1:1', b'--', text],
+                         ['resize', text, '--cluster'],
                          ['snapshot', text], ['snapshot', 'show', text],
                          ['snapshot', 'take', text, '--file', '/nowhere/x'],
                          ['snapshot', 'take', name, '--file', b'/nowhere/' + text],
@@ -207,6 +215,18 @@ class Outputs(BrimTest):
                 self.check('dump', name, '--policy', 'none')
                 self.check('create', name, '--if-missing', '--policy', 'p=3/s')
                 self.check('change', name, 'p', '2/h')
+
+    def test_hostile_tier(self):
+        """What an agent left came from a store, or from a writer who is none."""
+        name = self.create('--policy', 'q=2/h scope cluster')
+        for text in HOSTILE:
+            for more in [], [b'down=5000'], [b'alive=90000']:
+                self.tier(name, b'store=' + text, b'error=' + text, *more)
+                self.check('tier', 'status', name, formats=FORMATS)
+                self.check('info', name, formats=FORMATS)
+                self.check('doctor', name, formats=FORMATS)
+                self.check('top', name, '--count', '1', '--interval', '10ms')
+                self.check('metrics', name)
 
     def test_hostile_policy_file(self):
         with tempfile.TemporaryDirectory() as folder:

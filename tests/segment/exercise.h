@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "brim/cluster.h"
 #include "brim/inspect.h"
 #include "brim/limiter.h"
 #include "shm/cells.h"
+#include "shm/consumption.h"
 #include "shm/overrides.h"
 #include "shm/segment.h"
 #include "tests/segment/util.h"
@@ -132,7 +134,11 @@ inline bool inside(const shm::Segment& segment) {
   const uint64_t attachments = segment.section(shm::SectionType::kAttachments)->count;
   const shm::NameEntry* const last = segment.name_entry(slots - 1);
   const shm::Section* const overrides = segment.section(shm::SectionType::kOverrides);
-  return fits(segment.slots(), slots * sizeof(shm::AtomicSlot)) &&
+  const uint64_t shared = segment.use_cells() == nullptr ? 0 : slots;
+  return (shared == 0 || (fits(segment.use_cells(), shared * sizeof(shm::UseCell)) &&
+                          fits(segment.near_marks(), shm::near_words(shared) * 8) &&
+                          fits(segment.tier_board(), sizeof(shm::TierBoard)))) &&
+         fits(segment.slots(), slots * sizeof(shm::AtomicSlot)) &&
          fits(segment.policies(), header.max_policies * sizeof(shm::PolicyRecord)) &&
          fits(segment.attachments(), attachments * sizeof(shm::Attachment)) &&
          fits(segment.counters(), header.stripe_count * shm::stripe_bytes(header.max_policies)) &&
@@ -141,6 +147,28 @@ inline bool inside(const shm::Segment& segment) {
           fits(segment.cells(), slots * header.cells_per_key * sizeof(shm::AtomicCell))) &&
          (overrides == nullptr ||
           fits(segment.overrides(), overrides->count * shm::kOverrideElementSize));
+}
+
+// What an agent does.
+inline void exercise_view(ClusterView& view) {
+  constexpr uint64_t kSecrets[2][2] = {{1, 2}, {3, 4}};
+  view.set_secret(kSecrets[0]);
+  view.set_status(view.status());
+  for (const ClusterPolicy& policy : view.policies()) {
+    view.set_share(policy.number, 250000).IgnoreError();
+    view.set_hold_back(policy.number, 0, 2);
+  }
+  for (const bool all : {true, false}) {
+    view.for_each_use(all, [&](const KeyUse& given) {
+      KeyUse use = given;
+      view.raise(use, use.capacity_units, use.as_of_ns);
+      view.look(use);
+      view.acknowledge(use);
+      view.mark(use);
+      return true;
+    });
+  }
+  view.set_secret(kSecrets[1]);
 }
 
 // Attaches and does everything; the attach's error if it is refused.
@@ -175,6 +203,7 @@ inline absl::Status exercise(const std::string& path, bool writing) {
   }
   limiter->clear_override("p", "key-1").IgnoreError();
   limiter->set_factor("p", 500000).IgnoreError();
+  if (absl::StatusOr<ClusterView> view = ClusterView::attach(path); view.ok()) exercise_view(*view);
   limiter->change("p", "20/h", OnChange::kProportional).IgnoreError();
   return exercise_inspector(*inspector);
 }

@@ -264,16 +264,20 @@ TEST_F(F06, EveryNumberSetToWhatNobodyWrites) {
 
 // Goal: the sections a reader needs must be there, once, with the right shape.
 // Method: drop each in turn; point each beyond the file, unaligned, into the header, with sums
-// that overflow. Those that were added need not be there: overrides, and what is for people.
+// that overflow. Those that were added need not be there: overrides, and what is for people. What
+// other nodes are told is there as a whole or not at all.
 TEST_F(F06, SectionsMissingOrOutside) {
-  ASSERT_EQ(header_.section_count, 10u);
+  ASSERT_EQ(header_.section_count, 13u);
   for (uint32_t i = 0; i < header_.section_count; ++i) {
     SCOPED_TRACE(cat("section ", i));
     const auto with = [this, i](auto change) {
       expect_refused([=](HeaderFields& h) { change(h.sections[i]); }, "segment_corrupt");
     };
     using shm::Section;
-    if (header_.sections[i].type >= static_cast<uint32_t>(shm::SectionType::kOverrides)) {
+    const auto type = static_cast<shm::SectionType>(header_.sections[i].type);
+    const bool for_nodes = type == shm::SectionType::kConsumption ||
+                           type == shm::SectionType::kNear || type == shm::SectionType::kTier;
+    if (type >= shm::SectionType::kOverrides && !for_nodes) {
       HeaderFields altered = header_;
       altered.sections[i].type = 0;
       write_header(path_, altered);
@@ -282,10 +286,9 @@ TEST_F(F06, SectionsMissingOrOutside) {
     } else {
       with([](Section& s) { s.type = 0; });
     }
-    const auto type = static_cast<shm::SectionType>(header_.sections[i].type);
     if (type == shm::SectionType::kAudit || type == shm::SectionType::kHotKeys) {
       with([](Section& s) { s.count = 0; });
-    } else if (type == shm::SectionType::kOverrideTexts) {
+    } else if (type == shm::SectionType::kOverrideTexts || for_nodes) {
       with([](Section& s) { --s.count; });
     }
     with([](Section& s) { s.element_size /= 2; });
@@ -350,7 +353,9 @@ TEST_F(F07, HostileWriterOverEverything) {
     const auto inspector = Inspector::attach(path_);
     CHILD_CHECK(limiter.ok() && inspector.ok());
     const auto policy = limiter->policy("p");
-    CHILD_CHECK(policy.ok());
+    const auto shared = limiter->policy("cluster");
+    absl::StatusOr<ClusterView> view = ClusterView::attach(path_);
+    CHILD_CHECK(policy.ok() && shared.ok() && view.ok());
     const int fd = open(path_.c_str(), O_RDWR | O_CLOEXEC);
     auto* const words = static_cast<uint64_t*>(
         mmap(nullptr, pristine_.size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
@@ -365,6 +370,8 @@ TEST_F(F07, HostileWriterOverEverything) {
     });
     for (int round = 0; round < 1000; ++round) {
       exercise_policy(*policy, 20);
+      exercise_policy(*shared, 3);
+      exercise_view(*view);
       exercise_inspector(*inspector).IgnoreError();
       const auto defined = limiter->define(cat("q", round % 8), "5/s");
       const auto found = limiter->policy("nobody");

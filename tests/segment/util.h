@@ -86,7 +86,7 @@ inline Options small_options() {
 // The same with a policy of each kind, so that every section is there and in use.
 inline Options all_options() {
   Options options = small_options();
-  options.max_policies = 12;
+  options.max_policies = 14;
   options.policies = {{"p", "10/h"},
                       {"queue", "queue 5/h burst 2 delay-after 1"},
                       {"window", "fixed-window 5/m count-denied"},
@@ -96,7 +96,9 @@ inline Options all_options() {
                       {"log", "sliding-log 4/m"},
                       {"lease", "concurrency 2"},
                       {"several", "7/h; sliding-log 3/d ban 3 in 1h for 1h times 2"},
-                      {"warm", "fixed-window 9/m warm-up 10% over 1h classes 50 80 100"}};
+                      {"warm", "fixed-window 9/m warm-up 10% over 1h classes 50 80 100"},
+                      {"cluster", "9/h; token-bucket 20/d scope cluster"},
+                      {"strict", "8/h scope cluster strict"}};
   return options;
 }
 

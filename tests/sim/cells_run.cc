@@ -68,16 +68,17 @@ class TableCall {
     call_->now = world.read_clock();
   }
   int64_t now_ns() const { return call_->now; }
-  uint64_t debt(const Slot& slot) const {
+  uint64_t debt(const Slot& slot, uint64_t) const {
     const int64_t past = call_->now - run.config.skew;
     if (slot.word <= static_cast<uint64_t>(past)) return 0;
     const bool evictable = shm::id_policy(slot.id) == static_cast<uint16_t>(Kind::kGcra);
-    return evictable ? 1 : ~uint64_t{0};
+    return evictable ? 2 : ~uint64_t{0};
   }
   Word tentative() {
     return make_tentative(player_ + 1, run.players[player_].counter++, call_->now);
   }
   void name(uint64_t) { world.point(); }
+  void charged(uint64_t) {}
   void count(shm::Event) {}
   void evicted(const Slot&) {}
 

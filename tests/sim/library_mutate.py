@@ -76,8 +76,8 @@ MUTANTS = {
 # Who includes a header in a way that matters.
 USERS = {
     "src/algo/ban.h": [PARTS],
-    "shm/registry.h": [REGISTRY, PARTS, "src/decide.cc"],
-    "src/call.h": [PARTS, "src/decide.cc", "src/booking.cc"],
+    "shm/registry.h": [REGISTRY, PARTS, "src/decide.cc", "src/settle.cc"],
+    "src/call.h": [PARTS, "src/decide.cc", "src/settle.cc", "src/booking.cc"],
     "shm/cells.h": ["src/parts_cells.cc", "src/lease.cc"],
 }
 

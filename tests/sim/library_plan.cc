@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "tests/sim/library_plan.h"
 
+#include <algorithm>
+
 #include "shm/layout.h"
 #include "src/base/text.h"
 
@@ -78,6 +80,9 @@ PolicyPlan draw_policy(Rng& rng, bool frozen, const Leave& leave) {
   policy.deny_unavailable = rng.one_in(4);
   policy.shadow = rng.one_in(8);
   if (leave.shadow && policy.rate_count > 1) policy.shadow = false;
+  const bool buckets = std::all_of(policy.rates, policy.rates + policy.rate_count,
+                                   [](const RatePlan& one) { return one.form <= Form::kQueue; });
+  policy.cluster = buckets && rng.one_in(3);
   return policy;
 }
 
@@ -144,6 +149,7 @@ std::string text_of(const PolicyPlan& policy) {
     text += cat(i == 0 ? "" : "; ", text_of(policy.rates[i]));
   }
   text += kClasses[policy.classes];
+  if (policy.cluster) text += " scope cluster";
   if (policy.shadow) text += " shadow";
   if (policy.deny_unavailable) text += " on-unavailable deny";
   if (policy.ban_after != 0) {

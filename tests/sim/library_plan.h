@@ -49,6 +49,7 @@ struct PolicyPlan {
   uint32_t classes = 0;  // 0: none
   bool shadow = false;
   bool deny_unavailable = false;
+  bool cluster = false;  // what is admitted is counted for other nodes
 };
 
 // What a defect that is known hides: such scenarios are left out on demand.

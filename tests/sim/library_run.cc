@@ -21,7 +21,6 @@
 
 namespace brim::sim {
 namespace {
-
 std::atomic<int64_t> manual_clock{0};
 constexpr int64_t kWall = int64_t{1700000000} * 1000000000;
 
@@ -68,6 +67,7 @@ std::shared_ptr<Engine> engine_for(uint32_t capacity, uint32_t on_full) {
   spec.overrides = 8;
   spec.name_bytes = 8;
   spec.stripes = 1;
+  spec.cluster = true;
   const std::string name = cat("brim-sim-library-", getpid(), "-", capacity, "-", on_full);
   auto segment = shm::Segment::create(name, spec, {});
   if (!segment.ok()) {
@@ -84,7 +84,8 @@ void clear_segment(Rng& rng) {
   shm::Segment& segment = *engine->segment;
   for (const shm::SectionType type :
        {shm::SectionType::kPolicies, shm::SectionType::kCounters, shm::SectionType::kSlots,
-        shm::SectionType::kNames, shm::SectionType::kCells, shm::SectionType::kOverrides}) {
+        shm::SectionType::kNames, shm::SectionType::kCells, shm::SectionType::kOverrides,
+        shm::SectionType::kConsumption, shm::SectionType::kNear, shm::SectionType::kTier}) {
     const shm::Section* const section = segment.section(type);
     if (section == nullptr) continue;
     std::memset(reinterpret_cast<char*>(segment.shared()) + section->offset, 0,
@@ -93,6 +94,8 @@ void clear_segment(Rng& rng) {
   segment.shared()->reach.store(0);
   engine->secret.key0 = rng.next();
   engine->secret.key1 = rng.next();
+  const uint64_t shared[2] = {rng.next(), rng.next()};
+  engine->consumption.set_secret(shared);
 }
 
 Beginning beginning() {
@@ -535,7 +538,6 @@ bool end_run() {
   if (!world.failed()) library_ghost.check_quiet();
   return !world.failed();
 }
-
 }  // namespace
 
 bool run_seed(uint64_t seed, const Leave& leave) {
@@ -582,7 +584,6 @@ void advance_clock(int64_t ns) {
   world.advance(ns);
   manual_clock.store(world.clock());
 }
-
 }  // namespace brim::sim
 
 // A count, a name or an attachment that is written a little later is no other world for anybody,

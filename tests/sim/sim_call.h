@@ -63,7 +63,7 @@ class SimCall {
 
   int64_t now_ns() const { return op_->now; }
 
-  uint64_t debt(const shm::Slot& slot) const {
+  uint64_t debt(const shm::Slot& slot, uint64_t = 0) const {
     const Quota& other = quotas_[shm::id_policy(slot.id)];
     // The keys that only fill slots hold words that no caller could have written.
     const bool filler = (slot.id & shm::kFingerprintMask) >= kForeignFingerprint;
@@ -75,7 +75,8 @@ class SimCall {
       if (garbage(world.read_clock()) && !ghost.has_corrupt_words()) return 0;
     }
     const int64_t grace = weakness_->no_grace ? 0 : ghost.skew();
-    return brim::debt(slot.word, instant(other, op_->now - grace), other);
+    const uint64_t owed = brim::debt(slot.word, instant(other, op_->now - grace), other);
+    return owed == shm::kAwaitsTelling ? owed + 1 : owed;
   }
 
   Word tentative() {
@@ -86,6 +87,7 @@ class SimCall {
   }
 
   void name(uint64_t) { world.point(); }
+  void charged(uint64_t) {}
 
   void count(shm::Event event) {
     ++ghost.stats().events[static_cast<uint32_t>(event)];

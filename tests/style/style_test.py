@@ -27,13 +27,14 @@ LAYERS = [  # first match wins
     (2, r'shm/[^/]+'),
     (3, r'src/(engine|limiter|decide|booking|lease|change|inspect|address|compile|overrides)\.cc'),
     (3, r'src/(state_reader|state_writer|sweep|audit|change_overrides)\.cc'),
-    (3, r'src/(override_list|hot_keys)\.(cc|h)'),
+    (3, r'src/(override_list|hot_keys|use|strict)\.(cc|h)'),
+    (3, r'src/(settle\.cc|cluster\.cc|terms\.h)'),
     (3, r'src/(state_reader|state_writer|sweep|pause|follow|route|carry|resize(_\w+)?)\.cc'),
     (3, r'src/(parts(_\w+)?|policy(_\w+)?|verify(_\w+)?|worst_case)\.cc'),
     (3, r'src/(engine|call|cell_context|change|compile|make_rate|overrides|parts|state)\.h'),
     (3, r'src/(policy_\w+|verify(_\w+)?|worst_case|route|carry|resize|audit)\.h'),
-    (5, r'include/brim/(limiter|inspect|policy_file|verify|state|snapshot|resize)\.h'),
-    (5, r'src/snapshot/[^/]+'),  # libbrim-sync: stands on the public headers
+    (5, r'include/brim/(limiter|inspect|policy_file|verify|state|snapshot|resize|cluster|tier)\.h'),
+    (5, r'src/(snapshot|sync|tier)/[^/]+'),  # libbrim-sync: stands on the public headers
     (6, r'tools/[^/]+'),
     (6, r'examples/.+'),
     (6, r'python/src/[^/]+'),
@@ -48,6 +49,7 @@ INCLUDE_EXCEPTIONS = {
     ('src/call.h', 'include/brim/limiter.h'): 'declares what a call asks for',
     ('src/parts.h', 'include/brim/limiter.h'): 'the same, of a call on several rates',
     ('src/decide.cc', 'include/brim/limiter.h'): 'implements it',
+    ('src/settle.cc', 'include/brim/limiter.h'): 'implements it',
     ('src/booking.cc', 'include/brim/limiter.h'): 'implements it',
     ('src/lease.cc', 'include/brim/limiter.h'): 'implements it',
     ('src/change.cc', 'include/brim/limiter.h'): 'implements it',
@@ -64,8 +66,13 @@ INCLUDE_EXCEPTIONS = {
     ('src/resize.cc', 'include/brim/resize.h'): 'implements it',
     ('src/state.h', 'include/brim/state.h'): 'its values, for the arithmetic below',
     ('src/state_reader.cc', 'include/brim/state.h'): 'implements it',
+    ('src/cluster.cc', 'include/brim/cluster.h'): 'implements it',
+    ('src/strict.cc', 'include/brim/cluster.h'): 'implements it',
+    ('src/terms.h', 'include/brim/cluster.h'): 'its values, for the arithmetic',
     ('src/state_writer.cc', 'include/brim/state.h'): 'implements it',
     ('src/policy_file_text.h', 'include/brim/policy_file.h'): 'its reader',
+    ('python/src/decider.cc', 'src/c_api.h'): 'the core of one module asks a decider of another',
+    ('python/src/tier_decider.cc', 'src/tier/c_api.h'): 'and this is the other',
 }
 
 # Token -> the library's files that may use it. A new name here is a decision, not a formality.
@@ -75,11 +82,13 @@ ATOMICS = {
     'shm/atomic128.h', 'shm/slot.h', 'shm/table.h', 'shm/counters.h', 'shm/layout.h',
     'shm/registry.h', 'shm/registry.cc', 'shm/segment.h', 'shm/segment.cc', 'shm/attachments.cc',
     'shm/names.h', 'shm/cells.h', 'shm/overrides.h', 'shm/snapshot_status.h',
-    'shm/audit.h', 'shm/hot_keys.h',
+    'shm/audit.h', 'shm/hot_keys.h', 'shm/consumption.h',
+    'src/cluster.cc', 'src/strict.cc',  # words of the board that only count or are for people
     'shm/succession.h',
     'src/engine.h', 'src/follow.cc',  # the way to a table that took the place of this one
     'src/lease.cc',  # numbers this process's holders
     'src/snapshot/sqlite.cc',  # this process's connections
+    'src/tier/strict.cc',  # the stores of this process
     'src/c_api_options.h',  # the type of a manual clock
 }
 ALLOWED = {
@@ -88,22 +97,26 @@ ALLOWED = {
     'memory mapping': (r'\b(mmap|munmap|mremap|madvise|mprotect|mapped_region|file_mapping)\b',
                        {'shm/segment.h', 'shm/segment.cc'}),
     'sleeping': (r'\b(clock_nanosleep|nanosleep|usleep|sleep|poll|select|futex)\s*\(',
-                 {'src/booking.cc', 'shm/registry.cc'}),  # the lock of writers
+                 {'src/booking.cc', 'shm/registry.cc',  # the lock of writers
+                  'src/tier/wait.cc'}),  # for another machine, with a deadline
     'clock reading': (r'clock_gettime|rdtsc|\bchrono\b|gettimeofday|\btime\s*\(\s*(NULL|nullptr|0)',
                       {'src/base/clock.h', 'src/base/clock.cc',
                        'src/snapshot/restore.cc',  # the wall clock of a snapshot
-                       'src/snapshot/loop.cc'}),   # a wait for the next one
+                       'src/snapshot/loop.cc',     # a wait for the next one
+                       'src/tier/thread.cc', 'src/tier/strict.cc', 'src/tier/wait.cc'}),
     'exception': (r'\b(throw|catch|try)\b',
                   {'shm/segment.cc', 'src/snapshot/loop.cc', 'src/follow.cc',
+                   'src/tier/thread.cc', 'src/tier/strict.cc',
                    'src/c_api.h'}),  # the boundary that none crosses
     'allocation by hand': (r'\bnew\b(?!\s*\()|\bdelete\s|\b(malloc|calloc|realloc|free)\s*\(',
                            # Process-wide lists that must outlive every static destructor.
                            {'shm/segment.cc', 'src/base/lock_descriptors.h',
-                            'src/c_api_open.cc'}),
+                            'src/c_api_open.cc', 'src/cluster.cc'}),
 }
 
 # Between a request and its decision: nothing that allocates.
-REQUEST_PATH = ['src/decide.cc', 'src/hash.h', 'src/policy_words.h', 'src/base/clock.h',
+REQUEST_PATH = ['src/decide.cc', 'src/settle.cc', 'src/use.cc', 'src/strict.cc',
+                'src/hash.h', 'src/policy_words.h', 'src/base/clock.h',
                 'src/base/word.h', 'shm/table.h', 'shm/slot.h', 'shm/atomic128.h',
                 'shm/counters.h', 'shm/cells.h', 'shm/leases.h', 'shm/overrides.h',
                 'src/address.cc', 'src/call.h', 'src/cell_context.h', 'src/overrides.cc',

@@ -90,9 +90,19 @@ class Prometheus:
         self.process.communicate(timeout=60)
 
 
-class Text(BrimTest):
+class TierTest(BrimTest):
+    def telling(self, *options, policy='p=3/d'):
+        """A segment that has something to tell of everything; its agent stays at work."""
+        name = self.create('--policy', 'c=3/d scope cluster', *options, policy=policy)
+        with tempfile.TemporaryDirectory() as folder:
+            self.good('snapshot', 'take', name, '--file', os.path.join(folder, 's.db'))
+        self.tier(name, 'alive=-86400000')
+        return name
+
+
+class Text(TierTest):
     def test_promtool_agrees(self):
-        name = self.create('--policy', 'q=concurrency 5', policy='p=3/d')
+        name = self.telling('--policy', 'q=concurrency 5')
         self.fill(name, [b'k', b'\xff"\\\n'])
         text = Server(self, name, self.name()).ask('/metrics')[2]
         done = subprocess.run(['promtool', 'check', 'metrics'], input=text, capture_output=True,
@@ -119,9 +129,7 @@ class Text(BrimTest):
 
     def test_each_metric_is_described(self):
         """docs/guides/metrics.md has a row for each, and none for others."""
-        name = self.create(policy='p=3/d')
-        with tempfile.TemporaryDirectory() as folder:
-            self.good('snapshot', 'take', name, '--file', os.path.join(folder, 's.db'))
+        name = self.telling()
         told = told_by(self.good('metrics', name).text)
         told = {re.sub(r'(?<=groups)_(bucket|count)$', '', each) for each in told}
         rows = set(re.findall(r'(?m)^\| `(brim_\w+)`', read('docs', 'guides', 'metrics.md')))
@@ -149,11 +157,9 @@ class Rules(BrimTest):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
 
-class Scraped(BrimTest):
+class Scraped(TierTest):
     def test_dashboard(self):
-        name = self.create('--policy', 'q=2/h', policy='p=500/m')
-        with tempfile.TemporaryDirectory() as folder:
-            self.good('snapshot', 'take', name, '--file', os.path.join(folder, 's.db'))
+        name = self.telling('--policy', 'q=2/h', policy='p=500/m')
         server = Server(self, name, '--metrics-only')
         Load(self, name, 'p', [b'key%d' % i for i in range(20000)])  # new ones all the time
         prometheus = Prometheus(self, f'''
@@ -194,9 +200,7 @@ scrape_configs:
             f'ALERTS{{alertname="BrimSegmentDown", segment="{name}"}}')))
 
     def test_what_is_asked_is_told(self):
-        name = self.create(policy='p=3/d')
-        with tempfile.TemporaryDirectory() as folder:
-            self.good('snapshot', 'take', name, '--file', os.path.join(folder, 's.db'))
+        name = self.telling()
         told = told_by(self.good('metrics', name).text)
         for path in ('dashboard.json', 'alerts.yml'):
             asked = {each for each in asked_for(read('docs', 'grafana', path))}

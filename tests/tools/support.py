@@ -9,6 +9,7 @@ import unittest
 BRIM = os.environ['BRIM_TOOL']
 FILL = os.environ['BRIM_FILL']
 LOAD = os.environ.get('BRIM_LOAD', '')
+TIER = os.environ.get('BRIM_TIER_SEGMENT', '')
 
 OK, FAILURE, USAGE, NO_SEGMENT, INCOMPATIBLE, REFUSED = 0, 1, 2, 3, 4, 75
 
@@ -96,6 +97,10 @@ class BrimTest(unittest.TestCase):
         done = subprocess.run([FILL, name, policy], input=packed(keys), stdout=subprocess.PIPE,
                               check=True)
         return int(done.stdout)
+
+    def tier(self, name, *fields):
+        """Leaves in the segment what an agent would: see tier_segment.cc."""
+        subprocess.run([TIER, name, *fields], check=True)
 
     def hold(self, name, policy='p'):
         """A process that has the segment attached; close its stdin to end it."""

@@ -210,7 +210,8 @@ class AuditTest(TouchTest):
     READ = {'create', 'unlink', 'try', 'list', 'info', 'dump', 'metrics', 'get', 'replay', 'check',
             'log', 'export', 'agent', 'completion', 'doctor', 'stats', 'watch', 'top', 'serve',
             'snapshot take', 'snapshot show', 'policy list', 'policy show', 'policy check',
-            'policy diff', 'override list'}
+            'policy diff', 'override list', 'tier status', 'tier nodes',
+            'tier remove'}  # that one changes the store
 
     def commands(self):
         def below(*path):

@@ -470,6 +470,8 @@ TEST(Policy, ValidateChecksEveryField) {
   }
   refused([](Policy& p, Rate&) { p.on_unavailable = static_cast<OnUnavailable>(2); },
           "on-unavailable is 2");
+  refused([](Policy& p, Rate& r) { p.scope = PolicyScope::kCluster, r.ahead_ns = 0; },
+          "give at least 60s");
   refused([](Policy& p, Rate&) { p.class_percent[2] = 101; }, "classes are 100 100 101");
   refused([](Policy& p, Rate&) { p.enforced_percent = 101; }, "the share enforced is 101");
   refused([](Policy& p, Rate&) { p.warm_up_from_ppm = 10; }, "the warm-up lasts 0s");

@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "brim/cluster.h"
 #include "brim/inspect.h"
 #include "tests/unit/random_policy.h"
 #include "tests/verify/support.h"
@@ -62,6 +63,36 @@ TEST_F(VerifyPolicies, EveryWordOfARate) {
   EXPECT_TRUE(altered(0, kOptionWords, 1 << 16)) << "enforced share";
   EXPECT_TRUE(altered(0, kWordFactor, 1 << 30));
   EXPECT_TRUE(altered(0, kBanPart * shm::kPartWords + kWordLimit, 1));
+}
+
+// The scope is in flags and options; a share is there only while other nodes are away.
+TEST_F(VerifyPolicies, Scopes) {
+  open(64, {{"c", "10/s; 100/h burst 3 scope cluster"}, {"s", "10/s scope cluster strict"}});
+  const auto clean = [this] {
+    const Findings found = run();
+    return found.findings.empty() ? "" : found.all();
+  };
+  EXPECT_EQ(clean(), "");
+  Options options;
+  options.clock = ClockKind::kManual;
+  options.manual_clock_ns = &*clock_;
+  auto view = ClusterView::attach(name_.str(), options);
+  ASSERT_TRUE(view.ok()) << view.status();
+  ASSERT_TRUE(view->set_share(0, 250000).ok());
+  EXPECT_EQ(clean(), "");
+  EXPECT_TRUE(policy("c").try_acquire("key").admitted);
+  EXPECT_EQ(clean(), "");
+  const auto altered = [&](uint16_t number, size_t word, uint64_t bits) {
+    copy(number).words[word] ^= bits;
+    const Findings found = run();
+    copy(number).words[word] ^= bits;
+    return found.count("policy_words_differ") == 1 && found.findings.size() == 1;
+  };
+  EXPECT_TRUE(altered(0, kWordKind, uint64_t{kShared} << 16));
+  EXPECT_TRUE(altered(1, kWordKind, uint64_t{kShared} << 16));
+  EXPECT_TRUE(altered(1, kOptionWords, uint64_t{1} << 49)) << "strict";
+  EXPECT_TRUE(altered(0, kWordShare, uint64_t{1} << 40));
+  EXPECT_TRUE(altered(1, kWordShare, 1)) << "strict has none";
 }
 
 // Goal: no policy that the library itself wrote is found to differ from its text.

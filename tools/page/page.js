@@ -120,7 +120,20 @@ function showDecisions(policies) {
     $('charts').append(make('p', { class: 'small' }, `and ${policies.length - shown.length} more`));
   }
 }
+function showTier(tier) {
+  $('tier-tile').hidden = !tier.kept;
+  if (!tier.kept) return;
+  const up = tier.state === 'up';
+  const part = tier.share_ppm / 10000;
+  say('tier', { up: 'up', down: 'down', dead: 'agent gone', none: 'no agent' }[tier.state], !up);
+  say('tier-more', `${tier.nodes} nodes, last exchange ` + (tier.exchange_age_ns === null ? 'never'
+    : time(tier.exchange_age_ns) + ' ago') + `, lag ${time(tier.lag_ns)}` +
+    (part < 100 ? `, ${part.toFixed(1)} % of each rate` : '') +
+    (tier.overshoot_permits ? `, at most ${short(tier.overshoot_permits)} over a burst` : '') +
+    (up || tier.error === '' ? '' : `: ${tier.error}`), !up);
+}
 function showInfo(info) {
+  showTier(info.tier);
   $('paused').hidden = !info.paused;
   const count = info.occupancy;
   const per = (slots) => (100 * slots / info.slots).toFixed(1) + ' %';

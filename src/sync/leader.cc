@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "src/snapshot/leader.h"
+#include "src/sync/leader.h"
 
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -11,7 +11,7 @@
 #include "src/base/lock_descriptors.h"
 #include "src/base/text.h"
 
-namespace brim::snapshot {
+namespace brim {
 
 namespace {
 
@@ -42,8 +42,8 @@ absl::Status Leader::become() {
                                                O_RDWR | O_CREAT | O_NOFOLLOW | O_NOCTTY, 0600);
     pid_ = getpid();
     if (fd_ < 0) {
-      return absl::PermissionDeniedError(cat("snapshot_unwritable: ", path_, ": ", strerror(errno),
-                                             "; give a file in a writable directory of this user"));
+      return absl::PermissionDeniedError(
+          cat(words_.prefix, "_unwritable: ", path_, ": ", strerror(errno), "; ", words_.where));
     }
     if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
       const int error = errno;
@@ -51,10 +51,11 @@ absl::Status Leader::become() {
       resign();
       if (error == EINTR) continue;
       if (error != EWOULDBLOCK) {
-        return absl::InternalError(cat("snapshot_io: flock on ", path_, ": ", strerror(error)));
+        return absl::InternalError(
+            cat(words_.prefix, "_io: flock on ", path_, ": ", strerror(error)));
       }
-      return absl::UnavailableError(cat("snapshot_not_leader: process ", holder,
-                                        " writes the snapshots (", path_,
+      return absl::UnavailableError(cat(words_.prefix, "_not_leader: process ", holder, " ",
+                                        words_.work, " (", path_,
                                         "); if it is stopped, continue or end it"));
     }
     // Between the open and the lock another may have removed the file, and a third made a new one.
@@ -69,7 +70,7 @@ absl::Status Leader::become() {
     return absl::OkStatus();
   }
   return absl::UnavailableError(
-      cat("snapshot_not_leader: ", path_, " is removed over and over by somebody"));
+      cat(words_.prefix, "_not_leader: ", path_, " is removed over and over by somebody"));
 }
 
 void Leader::resign() {
@@ -78,4 +79,10 @@ void Leader::resign() {
   fd_ = -1;
 }
 
-}  // namespace brim::snapshot
+void Leader::resign_and_remove() {
+  // Whoever waits for the lock looks whether the name is still there.
+  if (fd_ >= 0 && pid_ == getpid() && still_named()) unlink(path_.c_str());
+  resign();
+}
+
+}  // namespace brim
