@@ -136,13 +136,13 @@ void local_decisions(const Redis& redis, int rounds, uint64_t calls) {
 }
 
 void traffic(const Redis& redis, double seconds) {
-  std::printf("\n600/m burst 100, each key at a share of its rate; what the Redis sees\n");
+  std::printf("\n600/m burst 10, each key at a share of its rate; what the Redis sees\n");
   std::printf("%8s %8s %12s %12s %12s %14s\n", "keys", "share", "requests/s", "keys told/s",
               "trips/s", "requests/told");
   int run = 0;
   for (const uint64_t count : {uint64_t{1}, uint64_t{100}, uint64_t{10000}}) {
     for (const double share : {0.1, 0.5, 0.9, 1.5}) {
-      Node node("t" + std::to_string(run++), "600/m burst 100 scope cluster");
+      Node node("t" + std::to_string(run++), "600/m burst 10 scope cluster");
       const TierThread agent = start(redis, node);
       const Keys keys(count);
       const TierStatus before = *ClusterView::status_of(node.name);
