@@ -19,31 +19,31 @@ struct Meaning {
   std::string_view remedy;
 };
 
-using Kind = Refusal::Kind;
+using Why = Refusal::Kind;
 constexpr auto kUnavailable = absl::StatusCode::kUnavailable;
 constexpr auto kDenied = absl::StatusCode::kPermissionDenied;
 constexpr std::string_view kPassword = "check the user and the password";
 
 constexpr Meaning kMeanings[] = {
-    {"MOVED", Kind::kMoved, kUnavailable, "tier_redirects",
+    {"MOVED", Why::kMoved, kUnavailable, "tier_redirects",
      "it is a node of a cluster: add ?cluster=1 to the URL"},
-    {"ASK", Kind::kAsk, kUnavailable, "tier_redirects",
+    {"ASK", Why::kAsk, kUnavailable, "tier_redirects",
      "it is a node of a cluster: add ?cluster=1 to the URL"},
-    {"TRYAGAIN", Kind::kTryAgain, kUnavailable, "tier_cluster_down", "a slot is on its way"},
-    {"NOSCRIPT", Kind::kNoScript, kUnavailable, "tier_refused", "a script did not stay loaded"},
-    {"READONLY", Kind::kReadonly, kUnavailable, "tier_readonly", "it is no master"},
-    {"LOADING", Kind::kLoading, kUnavailable, "tier_loading", "it starts: wait"},
-    {"MASTERDOWN", Kind::kLoading, kUnavailable, "tier_loading", "its master is away"},
-    {"CLUSTERDOWN", Kind::kClusterDown, kUnavailable, "tier_cluster_down",
+    {"TRYAGAIN", Why::kTryAgain, kUnavailable, "tier_cluster_down", "a slot is on its way"},
+    {"NOSCRIPT", Why::kNoScript, kUnavailable, "tier_refused", "a script did not stay loaded"},
+    {"READONLY", Why::kReadonly, kUnavailable, "tier_readonly", "it is no master"},
+    {"LOADING", Why::kLoading, kUnavailable, "tier_loading", "it starts: wait"},
+    {"MASTERDOWN", Why::kLoading, kUnavailable, "tier_loading", "its master is away"},
+    {"CLUSTERDOWN", Why::kClusterDown, kUnavailable, "tier_cluster_down",
      "look at CLUSTER INFO of its nodes"},
-    {"BUSY", Kind::kBusy, kUnavailable, "tier_busy", "another script runs for long: SCRIPT KILL"},
-    {"OOM", Kind::kOom, absl::StatusCode::kResourceExhausted, "tier_oom",
+    {"BUSY", Why::kBusy, kUnavailable, "tier_busy", "another script runs for long: SCRIPT KILL"},
+    {"OOM", Why::kOom, absl::StatusCode::kResourceExhausted, "tier_oom",
      "raise maxmemory, or give the tier a server of its own"},
-    {"NOAUTH", Kind::kAuth, kDenied, "tier_auth", kPassword},
-    {"WRONGPASS", Kind::kAuth, kDenied, "tier_auth", kPassword},
-    {"NOPERM", Kind::kNoPermission, kDenied, "tier_noperm",
+    {"NOAUTH", Why::kAuth, kDenied, "tier_auth", kPassword},
+    {"WRONGPASS", Why::kAuth, kDenied, "tier_auth", kPassword},
+    {"NOPERM", Why::kNoPermission, kDenied, "tier_noperm",
      "the guide to Redis has the rights that the user needs"},
-    {"", Kind::kOther, kUnavailable, "tier_refused", "see what it says"},
+    {"", Why::kOther, kUnavailable, "tier_refused", "see what it says"},
 };
 
 // Redis before 7 puts the error of a command in a script behind its own words.
@@ -78,7 +78,7 @@ Refusal refusal(const std::string& server, const Reply& error) {
 }
 
 void count(StoreCounts& counts, Refusal::Kind kind) {
-  if (kind <= Kind::kOther) ++counts.refusals[static_cast<size_t>(kind)];
+  if (kind <= Why::kOther) ++counts.refusals[static_cast<size_t>(kind)];
 }
 
 absl::StatusOr<Connection> Connection::open(const Endpoint& endpoint, const Login& login,
