@@ -25,7 +25,7 @@ constexpr std::array<int, 4> kSignals = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 
 volatile sig_atomic_t stop_asked = 0;
 int pipe_ends[2] = {-1, -1};  // a byte in it ends the wait
-std::array<struct sigaction, kSignals.size()> before;
+std::array<struct sigaction, kSignals.size()> earlier;
 
 int64_t clock_ns(clockid_t clock) {
   timespec time{};
@@ -65,14 +65,14 @@ StopSignals::StopSignals() {
   struct sigaction action {};
   action.sa_handler = on_stop;  // no SA_RESTART: what blocks shall end
   for (size_t i = 0; i < kSignals.size(); ++i) {
-    sigaction(kSignals[i], nullptr, &before[i]);
+    sigaction(kSignals[i], nullptr, &earlier[i]);
     // nohup: a signal that was ignored stays so.
-    if (before[i].sa_handler != SIG_IGN) sigaction(kSignals[i], &action, nullptr);
+    if (earlier[i].sa_handler != SIG_IGN) sigaction(kSignals[i], &action, nullptr);
   }
 }
 
 StopSignals::~StopSignals() {
-  for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before[i], nullptr);
+  for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &earlier[i], nullptr);
   for (int& end : pipe_ends) {
     if (end >= 0) close(end);
     end = -1;
