@@ -119,7 +119,6 @@ class SnapshotLoop {
 
  private:
   absl::Status take();
-  friend class SnapshotThread;
   absl::Status leave_removed();
   void leave();
   absl::Status open(bool may_make);

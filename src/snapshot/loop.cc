@@ -1,22 +1,14 @@
 // SPDX-License-Identifier: MIT
 // When to write, for as long as somebody asks.
-#include <pthread.h>
-#include <signal.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
-#include <system_error>
-#include <thread>
 #include <utility>
 
 #include "brim/snapshot.h"
 #include "src/base/text.h"
 #include "src/snapshot/restore.h"
 #include "src/snapshot/sqlite.h"
+#include "src/sync/loop_thread.h"
 
 namespace brim {
 
@@ -173,86 +165,17 @@ void SnapshotLoop::say_taken(const SnapshotReport& report) {
                  report.duration_ns / 1000000, " ms"));
 }
 
-class SnapshotThread::Impl {
- public:
-  Impl(std::string_view segment, SnapshotLoopOptions options)
-      : loop_(segment, without_words_after_the_end(std::move(options))), pid_(getpid()) {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    try {
-      thread_ = std::thread([this] { run(); });
-    } catch (const std::system_error& error) {  // a limit of threads: the worker goes on without
-      loop_.say(kError, cat("snapshot_no_thread: ", error.what(), "; raise the limit of threads"));
-    }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  }
-
-  bool is_ours() const { return getpid() == pid_; }
-
-  // Ends it and frees this.
-  static void stop(std::unique_ptr<Impl> self) {
-    {
-      const std::lock_guard<std::mutex> hold(self->mutex_);
-      self->stopping_ = true;
-    }
-    self->wake_.notify_one();
-    if (self->thread_.get_id() == std::this_thread::get_id()) {
-      // Called by what it says something to: it goes on until that has returned. See run().
-      self->alone_ = true;
-      self->thread_.detach();
-      static_cast<void>(self.release());
-      return;
-    }
-    if (self->thread_.joinable()) self->thread_.join();
-    self->loop_.finish().IgnoreError();
-  }
-
- private:
-  // Whoever stopped it from its own thread may be gone with what `say` needs.
-  SnapshotLoopOptions without_words_after_the_end(SnapshotLoopOptions options) {
-    if (!options.say) return options;
-    options.say = [this, say = std::move(options.say)](int level, const std::string& what) {
-      if (!alone_) say(level, what);
-    };
-    return options;
-  }
-
-  void run() {
-    std::unique_lock<std::mutex> hold(mutex_);
-    while (!stopping_) {
-      hold.unlock();
-      const int64_t wait = loop_.step();
-      hold.lock();
-      wake_.wait_for(hold, std::chrono::nanoseconds(std::min(wait, int64_t{1} << 55)),
-                     [this] { return stopping_; });
-    }
-    hold.unlock();
-    if (!alone_) return;
-    const std::unique_ptr<Impl> own(this);
-    loop_.finish().IgnoreError();
-  }
-
-  SnapshotLoop loop_;
-  pid_t pid_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  bool stopping_ = false;
-  bool alone_ = false;  // of its own thread only
-  std::thread thread_;
-};
+class SnapshotThread::Impl : public LoopThread<SnapshotLoop> {};
 
 SnapshotThread::SnapshotThread(std::string_view segment, SnapshotLoopOptions options)
-    : impl_(std::make_unique<Impl>(segment, std::move(options))) {}
-
-SnapshotThread::~SnapshotThread() {
-  // In a forked child the thread is not there, and its mutex may be locked for ever: left alone.
-  if (impl_->is_ours()) {
-    Impl::stop(std::move(impl_));
-  } else {
-    static_cast<void>(impl_.release());
-  }
+    : impl_(std::make_unique<Impl>()) {
+  const auto say = impl_->until_the_end(options.say);
+  options.say = say;
+  const std::string trouble = impl_->start(SnapshotLoop(segment, std::move(options)));
+  if (trouble.empty() || !say) return;
+  say(kError, cat("snapshot_no_thread: ", trouble));  // the worker goes on without
 }
+
+SnapshotThread::~SnapshotThread() { Impl::stop(std::move(impl_)); }
 
 }  // namespace brim
