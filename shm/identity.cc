@@ -2,7 +2,6 @@
 #include "shm/identity.h"
 
 #include <fcntl.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -53,18 +52,6 @@ MachineIdentity machine_identity() noexcept {
   identity.time_namespace = inode_of("/proc/self/ns/time");
   identity.pid_namespace = inode_of("/proc/self/ns/pid");
   return identity;
-}
-
-bool fill_random(void* bytes, size_t size) noexcept {
-  auto* at = static_cast<uint8_t*>(bytes);
-  while (size != 0) {
-    const ssize_t n = getrandom(at, size, 0);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    at += n;
-    size -= static_cast<size_t>(n);
-  }
-  return true;
 }
 
 uint64_t process_start_time(int pid) noexcept {

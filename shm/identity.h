@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Which boot, namespaces and process this is, and random bytes. Set-up only.
+// Which boot, namespaces and process this is. Set-up only.
 #ifndef BRIM_SHM_IDENTITY_H_
 #define BRIM_SHM_IDENTITY_H_
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 
 namespace brim::shm {
@@ -17,7 +16,6 @@ struct MachineIdentity {
 };
 
 MachineIdentity machine_identity() noexcept;
-bool fill_random(void* bytes, size_t size) noexcept;
 // Clock ticks since boot at which `pid` started, or 0 if there is no such process here.
 uint64_t process_start_time(int pid) noexcept;
 

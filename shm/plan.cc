@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // The header's arithmetic: laying a new segment out, and checking one that somebody else wrote.
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include "shm/segment_file.h"
 #include "shm/succession.h"
 #include "src/base/clock.h"
+#include "src/base/random.h"
 #include "src/base/text.h"
 
 namespace brim::shm {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "shm/identity.h"
+#include "src/base/random.h"
 #include "src/base/text.h"
 
 namespace brim::shm {

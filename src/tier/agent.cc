@@ -57,16 +57,11 @@ void Agent::refresh_policies(int64_t now_ns) {
   keys_.set_terms(view_.policies(), nodes_);
 }
 
-// The node's own wish first, then what the segment has, then chance.
-absl::Status Agent::agree_on_secret(uint64_t mine[2]) {
-  if (options_.secret.empty() && view_.get_secret(mine)) return absl::OkStatus();
-  if (own_secret(options_, mine)) return absl::OkStatus();
-  return absl::UnavailableError("tier_secret: getrandom(2) gave no bytes for the nodes' secret");
-}
-
 absl::Status Agent::meet(bool leave, int64_t deadline_ns) {
   uint64_t mine[2];
-  if (absl::Status status = agree_on_secret(mine); !status.ok()) return status;
+  if (!proposed_secret(options_, view_, mine)) {
+    return absl::UnavailableError("tier_secret: getrandom(2) gave no bytes for the nodes' secret");
+  }
   const auto meeting = store_.meet(self_, mine, options_.forget_ns, leave, deadline_ns);
   if (!meeting.ok()) return meeting.status();
   if (leave) return absl::OkStatus();

@@ -22,7 +22,7 @@ class Agent {
   // Both outlive it.
   Agent(View& view, Store& store, const TierOptions& options, Node self, uint64_t seed);
 
-  // One round; returns how many ns to wait before the next. Returns within timeout_ns.
+  // One round; returns how many ns to wait before the next. See TierLoop::step().
   int64_t step();
   // What is left is told; `leave`: the node is gone. Within timeout_ns.
   absl::Status finish(bool leave);
@@ -30,7 +30,6 @@ class Agent {
  private:
   absl::Status meet(bool leave, int64_t deadline_ns);
   absl::Status exchange(int64_t deadline_ns);
-  absl::Status agree_on_secret(uint64_t mine[2]);
   int64_t stay_away(int64_t now_ns);
   void came_back(int64_t now_ns);
   void failed(const absl::Status& why);

@@ -112,13 +112,9 @@ bool Keys::add_push(uint64_t slot, Entry& entry) {
   if (entry.use.untold() == 0) entry.clean_ns = sent_ns_;
   const ClusterPolicy* const policy = policy_of(entry.use);
   if (policy == nullptr) return false;
-  const RateTerms& terms = policy->rates[entry.use.part];
   slots_.push_back(slot);
   rates_.push_back({.part = entry.use.part,
-                    .units_per_us = terms.units_per_us,
-                    .permit_units = terms.permit_units,
-                    .capacity_units = terms.capacity_units,
-                    .by_debt_before = terms.by_debt_before,
+                    .terms = policy->rates[entry.use.part],
                     .total = entry.use.total,
                     .acked_total = entry.use.acked,
                     .nonce = entry.use.nonce,

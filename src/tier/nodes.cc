@@ -15,17 +15,12 @@ namespace tier {
 
 absl::StatusOr<Meeting> meet_as_guest(const ClusterView& view, Store& store,
                                       const TierOptions& options, int64_t deadline_ns) {
-  uint64_t words[4];
-  if (!random_bytes(words, sizeof(words))) {
+  uint64_t uuid[2];
+  uint64_t secret[2];
+  if (!fill_random(uuid, sizeof(uuid)) || !proposed_secret(options, view, secret)) {
     return absl::UnavailableError("tier_secret: getrandom(2) gave no bytes");
   }
-  const Node guest{hex(words[0], 16) + hex(words[1], 16), "guest"};
-  uint64_t* const secret = words + 2;
-  if (options.secret.empty()) {
-    view.get_secret(secret);
-  } else {
-    parse_secret(options.secret, secret);
-  }
+  const Node guest{hex(uuid[0], 16) + hex(uuid[1], 16), "guest"};
   auto meeting = store.meet(guest, secret, options.forget_ns, true, deadline_ns);
   if (meeting.ok())
     std::erase_if(meeting->nodes, [&](const Node& node) { return node.uuid == guest.uuid; });

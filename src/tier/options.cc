@@ -2,10 +2,9 @@
 #include "src/tier/options.h"
 
 #include <fcntl.h>
-#include <sys/random.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 
@@ -102,38 +101,17 @@ absl::StatusOr<std::unique_ptr<Store>> open_store_of(const TierOptions& options,
 
 bool parse_secret(std::string_view digits, uint64_t secret[2]) {
   if (digits.size() != 32) return false;
-  secret[0] = secret[1] = 0;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    const char c = digits[i];
-    const int digit = c >= '0' && c <= '9'   ? c - '0'
-                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                             : -1;
-    if (digit < 0) return false;
-    secret[i / 16] = secret[i / 16] << 4 | static_cast<uint64_t>(digit);
+  for (size_t i = 0; i < 2; ++i) {
+    const char* const from = digits.data() + 16 * i;
+    const auto [end, error] = std::from_chars(from, from + 16, secret[i], 16);
+    if (error != std::errc() || end != from + 16) return false;
   }
   return true;
-}
-
-bool random_bytes(void* to, size_t size) {
-  for (auto* at = static_cast<char*>(to); size != 0;) {
-    const ssize_t n = getrandom(at, size, 0);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    at += n;
-    size -= static_cast<size_t>(n);
-  }
-  return true;
-}
-
-bool own_secret(const TierOptions& options, uint64_t secret[2]) {
-  if (!options.secret.empty()) return parse_secret(options.secret, secret);
-  return random_bytes(secret, 2 * sizeof(secret[0]));
 }
 
 uint64_t random_seed() {
   uint64_t seed = static_cast<uint64_t>(getpid());
-  random_bytes(&seed, sizeof(seed));
+  fill_random(&seed, sizeof(seed));
   return seed;
 }
 

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "brim/tier.h"
+#include "src/base/random.h"
 #include "src/tier/store.h"
 
 namespace brim::tier {
@@ -34,10 +35,13 @@ absl::StatusOr<Meeting> meet_as_guest(const ClusterView& view, Store& store,
 
 // 32 hex digits -> the key of a hash. False: it is not that.
 bool parse_secret(std::string_view digits, uint64_t secret[2]);
-// Bytes of the system. False: there are none.
-bool random_bytes(void* to, size_t size);
-// The secret that this node would have: the one it was given, or a new one. False: no entropy.
-bool own_secret(const TierOptions& options, uint64_t secret[2]);
+// What this node proposes: the secret that it was given, or that its segment has, or a new one.
+// False: no entropy. `View` is brim::ClusterView or tier::View.
+template <class View>
+bool proposed_secret(const TierOptions& options, const View& view, uint64_t secret[2]) {
+  if (!options.secret.empty()) return parse_secret(options.secret, secret);
+  return view.get_secret(secret) || fill_random(secret, 2 * sizeof(secret[0]));
+}
 uint64_t random_seed();
 
 // Host name and segment, unless the options give another name.

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "src/base/text.h"
+#include "src/tier/options.h"
 #include "src/tier/redis_script.h"
 #include "src/tier/redis_slots.h"
 #include "src/tier/wait.h"
@@ -128,10 +129,10 @@ Call RedisStore::call_of(const Push& push) const {
     const bool tells = rate.nonce != 0 && !node_.empty();
     add(call, tells ? cat(node_, ".", hex(rate.nonce)) : "");
     add(call, std::min(rate.floor_units, kMostLevel));
-    add(call, std::min(rate.permit_units, kMostLevel));
-    add(call, std::min(rate.capacity_units, kMostLevel));
-    add(call, uint64_t{rate.by_debt_before});
-    add_power(call, rate.units_per_us);
+    add(call, std::min(rate.terms.permit_units, kMostLevel));
+    add(call, std::min(rate.terms.capacity_units, kMostLevel));
+    add(call, uint64_t{rate.terms.by_debt_before});
+    add_power(call, rate.terms.units_per_us);
     constexpr uint64_t kTotal = (uint64_t{1} << kTotalBits) - 1;
     add(call, rate.total & kTotal);
     add(call, rate.acked_total & kTotal);
@@ -185,10 +186,7 @@ absl::StatusOr<Meeting> RedisStore::meet(const Node& self, const uint64_t mine[2
   Meeting meeting;
   meeting.nodes = nodes_of(calls[0].reply);
   const std::string& agreed = calls[1].reply.text;
-  if (!is_hex(agreed, 32)) return unexpected();
-  for (size_t i = 0; i < 2; ++i) {
-    std::from_chars(agreed.data() + 16 * i, agreed.data() + 16 * i + 16, meeting.secret[i], 16);
-  }
+  if (!is_hex(agreed, 32) || !parse_secret(agreed, meeting.secret)) return unexpected();
   return meeting;
 }
 

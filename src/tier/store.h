@@ -38,6 +38,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "brim/cluster.h"
 
 namespace brim::tier {
 
@@ -45,11 +46,8 @@ inline constexpr uint64_t kTotalBits = 40;
 inline constexpr uint64_t kMostLevel = uint64_t{1} << 52;  // all levels and sums: exact in a double
 
 struct RateUse {
-  uint32_t part = 0;          // which rate of the policy
-  double units_per_us = 1;    // a power of two, perhaps below 1
-  uint64_t permit_units = 0;  // of one permit
-  uint64_t capacity_units = 0;
-  bool by_debt_before = false;
+  uint32_t part = 0;  // which rate of the policy
+  RateTerms terms = {};
   uint64_t total = 0;        // 40 bits
   uint64_t acked_total = 0;  // what an earlier answer confirmed; 0: nothing
   uint32_t nonce = 0;        // of the cell; 0: this node tells nothing of this rate

@@ -113,13 +113,9 @@ class Decider final : public StrictDecider {
   }
 
   static tier::RateUse rate_of(const Ask& ask, uint32_t part, uint32_t nonce) {
-    const RateTerms& terms = ask.terms[part];
     tier::RateUse rate;
     rate.part = part;
-    rate.units_per_us = terms.units_per_us;
-    rate.permit_units = terms.permit_units;
-    rate.capacity_units = terms.capacity_units;
-    rate.by_debt_before = terms.by_debt_before;
+    rate.terms = ask.terms[part];
     if (ask.cost != 0) {
       rate.floor_units = ask.owed_units[part];
       return rate;
@@ -141,7 +137,7 @@ class Decider final : public StrictDecider {
     if (store == nullptr) return answer;
     uint32_t nonce = 0;
     if (ask.cost == 0) {
-      tier::random_bytes(&nonce, sizeof(nonce));
+      fill_random(&nonce, sizeof(nonce));
       nonce = (nonce & 0xffffff) | 1;
     }
     tier::RateUse rates[kMaxRates];
@@ -163,15 +159,13 @@ class Decider final : public StrictDecider {
 
   // As an agent does at its start; there may be none on this node.
   bool agree_with_store() {
-    auto view = ClusterView::attach(segment_, options_.attach);
-    uint64_t secret[2];
-    if (!view.ok()) return false;
-    if (view->get_secret(secret)) return true;
     const int64_t deadline = tier::monotonic_ns() + tier::strict_timeout_ns(options_);
     StorePool& stores = pool();
     auto store = stores.take(deadline);
     if (store == nullptr) return false;
-    const auto met = tier::meet_as_guest(*view, *store, options_, deadline);
+    auto view = ClusterView::attach(segment_, options_.attach);
+    const absl::StatusOr<tier::Meeting> met =
+        view.ok() ? tier::meet_as_guest(*view, *store, options_, deadline) : view.status();
     stores.give_back(std::move(store), met.ok());
     if (met.ok()) view->set_secret(met->secret);
     return met.ok();

@@ -85,7 +85,7 @@ class ModelStore {
     const auto permits = static_cast<int64_t>(rate.total) - static_cast<int64_t>(base);
     counted[push.identity] += permits;
     if (!fresh) {
-      bucket.level += permits * static_cast<int64_t>(rate.permit_units);
+      bucket.level += permits * static_cast<int64_t>(rate.terms.permit_units);
       bucket.level = std::max<int64_t>(bucket.level, 0);
       if (!known && rate.acked_total != 0) {
         bucket.level = std::max(bucket.level, static_cast<int64_t>(rate.floor_units));

@@ -40,10 +40,10 @@ StoreOptions options_of(const Json& json) {
 RateUse rate_of(const Json& json) {
   RateUse rate;
   rate.part = json.value("part", 0U);
-  rate.units_per_us = json.value("units_per_us", 1.0);
-  rate.permit_units = json.value("permit_units", uint64_t{0});
-  rate.capacity_units = json.value("capacity_units", uint64_t{0});
-  rate.by_debt_before = json.value("by_debt_before", false);
+  rate.terms.units_per_us = json.value("units_per_us", 1.0);
+  rate.terms.permit_units = json.value("permit_units", uint64_t{0});
+  rate.terms.capacity_units = json.value("capacity_units", uint64_t{0});
+  rate.terms.by_debt_before = json.value("by_debt_before", false);
   rate.total = json.value("total", uint64_t{0});
   rate.acked_total = json.value("acked_total", uint64_t{0});
   rate.nonce = json.value("nonce", 0U);
