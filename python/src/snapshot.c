@@ -9,11 +9,6 @@
 #include "python/src/rows.h"
 #include "python/src/thread.h"
 
-typedef struct Module {
-  State state;  // the errors; first, for parse() and the like
-  PyTypeObject* thread;
-} Module;
-
 // ---------------------------------------------------------------------------------------- options
 
 SIGNATURE(kStart, "start", 2, 2, "name", "file", "interval", "synchronous", "keep", "busy_timeout",
@@ -69,7 +64,7 @@ static bool options_from(State* state, PyObject* const* arg, brim_snapshot_optio
 static void stop(void* handle) { brim_snapshot_stop(handle); }
 
 static PyObject* start(PyObject* module, PyObject* const* args, Py_ssize_t count, PyObject* names) {
-  Module* own = PyModule_GetState(module);
+  ThreadModule* own = PyModule_GetState(module);
   State* state = &own->state;
   PyObject* arg[kAll] = {NULL};
   brim_snapshot_options options;
@@ -187,40 +182,20 @@ static PyMethodDef methods[] = {FAST("start", start, NULL),
                                 {NULL, NULL, 0, NULL}};
 
 static int module_exec(PyObject* module) {
-  Module* own = PyModule_GetState(module);
-  own->thread = add_thread(module, "brim._snapshot.Thread");
-  return own->thread != NULL && import_errors(&own->state) ? 0 : -1;
+  return thread_module_exec(module, "brim._snapshot.Thread");
 }
-
-static int module_traverse(PyObject* module, visitproc visit, void* arg) {
-  Module* own = PyModule_GetState(module);
-  if (own == NULL) return 0;
-  Py_VISIT(own->thread);
-  for (int i = 0; i < kErrorCount; ++i) Py_VISIT(own->state.errors[i]);
-  return 0;
-}
-
-static int module_clear(PyObject* module) {
-  Module* own = PyModule_GetState(module);
-  if (own == NULL) return 0;
-  Py_CLEAR(own->thread);
-  for (int i = 0; i < kErrorCount; ++i) Py_CLEAR(own->state.errors[i]);
-  return 0;
-}
-
-static void module_free(void* module) { module_clear(module); }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void*)module_exec}, {0, NULL}};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "brim._snapshot",
     .m_doc = "What brim_snapshot.h gives C, for brim.snapshot.",
-    .m_size = sizeof(Module),
+    .m_size = sizeof(ThreadModule),
     .m_methods = methods,
     .m_slots = slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
-    .m_free = module_free,
+    .m_traverse = thread_module_traverse,
+    .m_clear = thread_module_clear,
+    .m_free = thread_module_free,
 };
 
 PyMODINIT_FUNC PyInit__snapshot(void) { return PyModuleDef_Init(&definition); }

@@ -82,10 +82,34 @@ static PyType_Slot thread_slots[] = {{Py_tp_doc, "A thread of brim's."},
                                      {Py_tp_methods, thread_methods},
                                      {0, NULL}};
 
-PyTypeObject* add_thread(PyObject* module, const char* name) {
+static PyTypeObject* add_thread(PyObject* module, const char* name) {
   PyType_Spec spec = {name, sizeof(Thread), 0,
                       Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
                           Py_TPFLAGS_IMMUTABLETYPE,
                       thread_slots};
   return add_type(module, &spec);
 }
+
+int thread_module_exec(PyObject* module, const char* name) {
+  ThreadModule* own = PyModule_GetState(module);
+  own->thread = add_thread(module, name);
+  return own->thread != NULL && import_errors(&own->state) ? 0 : -1;
+}
+
+int thread_module_traverse(PyObject* module, visitproc visit, void* arg) {
+  ThreadModule* own = PyModule_GetState(module);
+  if (own == NULL) return 0;
+  Py_VISIT(own->thread);
+  for (int i = 0; i < kErrorCount; ++i) Py_VISIT(own->state.errors[i]);
+  return 0;
+}
+
+int thread_module_clear(PyObject* module) {
+  ThreadModule* own = PyModule_GetState(module);
+  if (own == NULL) return 0;
+  Py_CLEAR(own->thread);
+  for (int i = 0; i < kErrorCount; ++i) Py_CLEAR(own->state.errors[i]);
+  return 0;
+}
+
+void thread_module_free(void* module) { thread_module_clear(module); }

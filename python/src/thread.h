@@ -11,8 +11,17 @@ typedef struct Thread {
   PyObject* say;
 } Thread;
 
-// The type, under that name; held by the module.
-PyTypeObject* add_thread(PyObject* module, const char* name);
+// The state of a module that has no other type.
+typedef struct ThreadModule {
+  State state;  // the errors; first, for parse() and the like
+  PyTypeObject* thread;
+} ThreadModule;
+// Its type under that name, and the errors of _brim.
+int thread_module_exec(PyObject* module, const char* name);
+int thread_module_traverse(PyObject* module, visitproc visit, void* arg);
+int thread_module_clear(PyObject* module);
+void thread_module_free(void* module);
+
 // One without a handle yet, or NULL and an exception.
 Thread* new_thread(PyTypeObject* type, void (*stop)(void* handle), PyObject* say);
 // For brim.h: the context is the callable. Nothing is said once the thread was stopped, and the

@@ -10,11 +10,6 @@
 #include "python/src/rows.h"
 #include "python/src/thread.h"
 
-typedef struct Module {
-  State state;  // the errors; first, for parse() and the like
-  PyTypeObject* thread;
-} Module;
-
 // All calls but status() take the same.
 SIGNATURE(kStart, "start", 2, 2, "name", "url", "user", "password", "ca_file", "cert_file",
           "key_file", "prefix", "secret", "node_name", "insecure", "texts", "interval", "timeout",
@@ -112,7 +107,7 @@ static const char* options_from(State* state, PyObject* const* args, Py_ssize_t 
 static void stop(void* handle) { brim_tier_thread_stop(handle); }
 
 static PyObject* start(PyObject* module, PyObject* const* args, Py_ssize_t count, PyObject* names) {
-  Module* own = PyModule_GetState(module);
+  ThreadModule* own = PyModule_GetState(module);
   PyObject* arg[kAll] = {NULL};
   brim_tier_options options;
   brim_options trust;
@@ -243,41 +238,19 @@ static PyMethodDef methods[] = {FAST("start", start, NULL),
                                 FAST("remove_node", remove_node, NULL),
                                 {NULL, NULL, 0, NULL}};
 
-static int module_exec(PyObject* module) {
-  Module* own = PyModule_GetState(module);
-  own->thread = add_thread(module, "brim._tier.Thread");
-  return own->thread != NULL && import_errors(&own->state) ? 0 : -1;
-}
-
-static int module_traverse(PyObject* module, visitproc visit, void* arg) {
-  Module* own = PyModule_GetState(module);
-  if (own == NULL) return 0;
-  Py_VISIT(own->thread);
-  for (int i = 0; i < kErrorCount; ++i) Py_VISIT(own->state.errors[i]);
-  return 0;
-}
-
-static int module_clear(PyObject* module) {
-  Module* own = PyModule_GetState(module);
-  if (own == NULL) return 0;
-  Py_CLEAR(own->thread);
-  for (int i = 0; i < kErrorCount; ++i) Py_CLEAR(own->state.errors[i]);
-  return 0;
-}
-
-static void module_free(void* module) { module_clear(module); }
+static int module_exec(PyObject* module) { return thread_module_exec(module, "brim._tier.Thread"); }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void*)module_exec}, {0, NULL}};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "brim._tier",
     .m_doc = "What brim_tier.h gives C, for brim.tier.",
-    .m_size = sizeof(Module),
+    .m_size = sizeof(ThreadModule),
     .m_methods = methods,
     .m_slots = slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
-    .m_free = module_free,
+    .m_traverse = thread_module_traverse,
+    .m_clear = thread_module_clear,
+    .m_free = thread_module_free,
 };
 
 PyMODINIT_FUNC PyInit__tier(void) { return PyModuleDef_Init(&definition); }
