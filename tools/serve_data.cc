@@ -2,7 +2,6 @@
 #include "serve_data.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <queue>
 #include <utility>
@@ -10,15 +9,12 @@
 #include "dump.h"
 #include "dump_row.h"
 #include "output.h"
+#include "repeat.h"
 #include "tier_view.h"
 
 namespace brim::tools {
 
 namespace {
-
-int64_t now_ns() {
-  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 const PolicyInfo* find_policy(const std::vector<PolicyInfo>& policies, uint16_t number) {
   const auto found =
@@ -84,7 +80,7 @@ void add_rows(JsonWriter& json, const std::vector<std::string>& rows, uint64_t l
 template <class Value>
 Shared<Value> Remembered<Value>::get(const std::function<absl::StatusOr<Value>()>& read) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  const int64_t before = now_ns();
+  const int64_t before = monotonic_ns();
   if (before < next_ns_) return value_;
   absl::StatusOr<Value> value = read();
   if (value.ok()) {
@@ -92,7 +88,7 @@ Shared<Value> Remembered<Value>::get(const std::function<absl::StatusOr<Value>()
   } else {
     value_ = value.status();
   }
-  const int64_t after = now_ns();
+  const int64_t after = monotonic_ns();
   next_ns_ = std::max(before + least_ns_, after + 10 * (after - before));
   return value_;
 }
@@ -177,7 +173,7 @@ uint64_t Served::hot_since(const Inspector& inspector) {
   constexpr uint64_t kRing = 4096;
   const uint64_t position = inspector.hot_position();
   const std::string uuid = inspector.info().uuid;
-  const int64_t now = now_ns();
+  const int64_t now = monotonic_ns();
   // Another segment has the name, or somebody set the position back.
   if (uuid != marked_uuid_ || (!marks_.empty() && position < marks_.back().second)) marks_.clear();
   marked_uuid_ = uuid;

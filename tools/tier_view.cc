@@ -2,15 +2,12 @@
 #include "tier_view.h"
 
 #include <algorithm>
-#include <chrono>
+
+#include "repeat.h"
 
 namespace brim::tools {
 
 namespace {
-
-int64_t monotonic_now() {
-  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 std::string_view state_text(TierState state) {
   switch (state) {
@@ -28,16 +25,10 @@ std::string_view state_text(TierState state) {
 
 }  // namespace
 
-// Where no agent ever was, no share was ever set.
-TierLook::TierLook(TierStatus status, int64_t now_ns)
-    : status_(std::move(status)), now_ns_(now_ns) {
-  if (status_.share_ppm == 0) status_.share_ppm = 1000000;
-}
-
 absl::StatusOr<TierLook> TierLook::at(const std::string& name, const Options& options) {
   absl::StatusOr<TierStatus> status = ClusterView::status_of(name, options);
   if (!status.ok()) return status.status();
-  return TierLook(*std::move(status), monotonic_now());
+  return TierLook(*std::move(status), monotonic_ns());
 }
 
 bool TierLook::told(const std::vector<PolicyInfo>& policies) const {

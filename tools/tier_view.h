@@ -30,7 +30,7 @@ inline constexpr int64_t kAgentDeadNs = 10000000000;
 class TierLook {
  public:
   TierLook() = default;
-  TierLook(TierStatus status, int64_t now_ns);
+  TierLook(TierStatus status, int64_t now_ns) : status_(std::move(status)), now_ns_(now_ns) {}
   static absl::StatusOr<TierLook> at(const std::string& name, const Options& options);
 
   const TierStatus& status() const { return status_; }
