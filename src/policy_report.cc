@@ -166,7 +166,7 @@ class Reviewer {
            cat("'", rate_text(rate), "' counts on all nodes: two of them together may admit ",
                capacity(rate),
                " more, and what the rate gives in the delay of an exchange; N nodes ",
-               "N - 1 times that, once: (N-1) (b + r D), see docs/concepts/cluster.md"));
+               "N - 1 times that and half a burst, once; see docs/concepts/cluster.md"));
     }
   }
 
