@@ -103,7 +103,7 @@ class Consumption {
   // for the sake of one that was stopped for as long as its key took to be idle. Killed before:
   // they were charged and nobody was told that they were. After: all is well.
   template <class Nonce>
-  bool count(uint64_t i, uint64_t id, int64_t permits, Nonce nonce, UseSeen& now) noexcept {
+  bool count(uint64_t i, uint64_t id, int64_t permits, Nonce nonce, UseSeen& now) const noexcept {
     const auto delta = static_cast<uint64_t>(permits);
     for (uint32_t round = 0; round < kMostRounds; ++round) {
       const Slot seen = HardwareAtomics::load(&cells_[i].use);
@@ -134,7 +134,7 @@ class Consumption {
   // another count has begun, which says itself whose it is: if it begins after the look at `use`,
   // it finds the wrong name, and one of the two compare-and-swaps fails.
   // Killed before: the agent passes over the cell until the key is counted again.
-  void identify(uint64_t i, const UseSeen& now, uint64_t identity) noexcept {
+  void identify(uint64_t i, const UseSeen& now, uint64_t identity) const noexcept {
     for (uint32_t round = 0; round < kMostRounds; ++round) {
       const Slot told = HardwareAtomics::load(&cells_[i].told);
       if (nonce_of(told.word) == now.nonce && told.id == identity) return;
@@ -144,7 +144,7 @@ class Consumption {
   }
 
   // For the agent. What was told of the count `seen`; nothing if another has begun.
-  void acknowledge(uint64_t i, uint64_t identity, uint64_t nonce, uint64_t total) noexcept {
+  void acknowledge(uint64_t i, uint64_t identity, uint64_t nonce, uint64_t total) const noexcept {
     for (uint32_t round = 0; round < kMostRounds; ++round) {
       const Slot told = HardwareAtomics::load(&cells_[i].told);
       if (told.id != identity || nonce_of(told.word) != nonce) return;
@@ -155,13 +155,13 @@ class Consumption {
 
   // For the agent: the key has another identity, under a new secret. Whoever writes a name in
   // between does so under the new one, or looks at the secret's version afterwards.
-  void forget_identity(uint64_t i) noexcept {
+  void forget_identity(uint64_t i) const noexcept {
     const Slot told = HardwareAtomics::load(&cells_[i].told);
     if (told.id != 0) HardwareAtomics::cas(&cells_[i].told, told, {0, 0});
   }
 
   // [E8] The bit of slot i.
-  void mark(uint64_t i) noexcept {
+  void mark(uint64_t i) const noexcept {
     std::atomic<uint64_t>& word = near_[i / 64];
     const uint64_t bit = uint64_t{1} << (i % 64);
     BRIM_SCHEDULE_POINT();
@@ -171,7 +171,7 @@ class Consumption {
     word.fetch_or(bit, std::memory_order_seq_cst);
   }
   // The marks of slots 64 * w to 64 * w + 63, which are taken away.
-  uint64_t take_marks(uint64_t w) noexcept {
+  uint64_t take_marks(uint64_t w) const noexcept {
     BRIM_SCHEDULE_POINT();
     if (near_[w].load(std::memory_order_relaxed) == 0) return 0;
     // Killed here: whoever is agent next looks at every cell first.
@@ -194,7 +194,7 @@ class Consumption {
     BRIM_SCHEDULE_POINT();
     return board_->secret_version.load(std::memory_order_seq_cst) == version;
   }
-  void set_secret(const uint64_t key[2]) noexcept {
+  void set_secret(const uint64_t key[2]) const noexcept {
     const uint64_t version = board_->secret_version.load(std::memory_order_relaxed) | 1;
     // Killed here, or before the last: there is none until an agent writes it anew.
     BRIM_STORE_POINT();

@@ -10,13 +10,13 @@
 #include <utility>
 #include <vector>
 
-#include "shm/names.h"
 #include "shm/succession.h"
 #include "src/base/text.h"
 #include "src/change.h"
 #include "src/compile.h"
 #include "src/engine.h"
 #include "src/policy_words.h"
+#include "src/slot_name.h"
 #include "src/terms.h"
 #include "src/use.h"
 
@@ -26,26 +26,12 @@ using internal::Engine;
 
 namespace {
 
-std::string hex_of(const uint8_t* bytes, size_t size) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (size_t i = 0; i < size; ++i) {
-    text += kDigits[bytes[i] >> 4];
-    text += kDigits[bytes[i] & 15];
-  }
-  return text;
-}
-
 // The whole text of the key in slot i, if it was kept.
 std::string whole_key(const Engine& engine, uint64_t i, uint64_t id) {
-  const shm::NameEntry* const entry = engine.segment->name_entry(i);
-  if (entry == nullptr) return {};
   std::string text;
-  uint64_t place = 0;
-  const shm::NameEntry copy =
-      shm::load_name(entry, engine.segment->header().name_bytes, text, place);
-  const bool good = name_check(engine.secret, id, copy.length, place, text) == copy.check;
-  return good && text.size() == copy.length ? text : std::string();
+  SlotName name;
+  const bool whole = read_slot_name(engine, i, id, text, name) && text.size() == name.length;
+  return whole ? text : std::string();
 }
 
 // The cell and the word of slot i, if they are of one key.
@@ -139,10 +125,7 @@ absl::StatusOr<ClusterView> ClusterView::attach(std::string_view name, const Opt
   auto engine = internal::attach_engine(name, options, false);
   if (!engine.ok()) return engine.status();
   if (!(*engine)->consumption.kept()) {
-    return absl::FailedPreconditionError(cat(
-        "cluster_not_kept: segment ", shown_path((*engine)->segment->path()),
-        " has no room for what nodes share; create it with the option cluster, or give it room: "
-        "brim resize NAME --cluster"));
+    return cluster_not_kept(shown_path((*engine)->segment->path()));
   }
   return ClusterView(*std::move(engine));
 }
@@ -154,7 +137,7 @@ absl::StatusOr<TierStatus> ClusterView::status_of(std::string_view name, const O
 }
 
 std::string ClusterView::node() const {
-  return hex_of(shm::lineage_of(engine_->segment->header()), 16);
+  return hex_bytes(shm::lineage_of(engine_->segment->header()), 16);
 }
 std::string ClusterView::path() const { return engine_->segment->path(); }
 int64_t ClusterView::now_ns() const { return engine_->clock.now(); }
@@ -184,9 +167,8 @@ std::vector<ClusterPolicy> ClusterView::policies() const {
 }
 
 void ClusterView::for_each_use(bool all, const std::function<bool(const KeyUse&)>& visit) {
-  shm::Consumption consumption = engine_->consumption;
   uint64_t secret[2];
-  if (!consumption.secret(secret)) return;
+  if (!engine_->consumption.secret(secret)) return;
   const uint64_t slots = engine_->table.slot_count();
   bool stopped = false;
   const auto give = [&](uint64_t i) {
@@ -196,10 +178,10 @@ void ClusterView::for_each_use(bool all, const std::function<bool(const KeyUse&)
       stopped = !visit(use);
       return;
     }
-    if (stopped) consumption.mark(i);
+    if (stopped) engine_->consumption.mark(i);
   };
   for (uint64_t w = 0; w < shm::near_words(slots) && !stopped; ++w) {
-    uint64_t marks = consumption.take_marks(w);
+    uint64_t marks = engine_->consumption.take_marks(w);
     if (all) marks = ~uint64_t{0};
     for (; marks != 0; marks &= marks - 1) {
       const uint64_t i = w * 64 + static_cast<uint64_t>(__builtin_ctzll(marks));
@@ -220,14 +202,12 @@ bool ClusterView::look(KeyUse& use) const {
 }
 
 void ClusterView::mark(const KeyUse& use) {
-  shm::Consumption consumption = engine_->consumption;
-  if (use.slot < engine_->table.slot_count()) consumption.mark(use.slot);
+  if (use.slot < engine_->table.slot_count()) engine_->consumption.mark(use.slot);
 }
 
 void ClusterView::acknowledge(const KeyUse& use) {
-  shm::Consumption consumption = engine_->consumption;
   if (use.slot >= engine_->table.slot_count()) return;
-  consumption.acknowledge(use.slot, use.identity, use.nonce, use.total);
+  engine_->consumption.acknowledge(use.slot, use.identity, use.nonce, use.total);
 }
 
 bool ClusterView::raise(const KeyUse& use, uint64_t level_units, int64_t as_of_ns) {
@@ -269,11 +249,11 @@ bool ClusterView::raise(const KeyUse& use, uint64_t level_units, int64_t as_of_n
 }
 
 void ClusterView::set_secret(const uint64_t secret[2]) {
-  shm::Consumption consumption = engine_->consumption;
   uint64_t known[2];
-  if (consumption.secret(known) && std::memcmp(known, secret, sizeof(known)) == 0) return;
-  consumption.set_secret(secret);
-  for (uint64_t i = 0; i < engine_->table.slot_count(); ++i) consumption.forget_identity(i);
+  if (engine_->consumption.secret(known) && std::memcmp(known, secret, sizeof(known)) == 0) return;
+  engine_->consumption.set_secret(secret);
+  for (uint64_t i = 0; i < engine_->table.slot_count(); ++i)
+    engine_->consumption.forget_identity(i);
 }
 
 bool ClusterView::get_secret(uint64_t secret[2]) const {
@@ -341,10 +321,7 @@ absl::Status set_strict_decider(const Limiter& limiter, std::shared_ptr<StrictDe
   const Engine& engine = internal::EngineOf::of(limiter).current();
   if (absl::Status status = engine.check_writable(); !status.ok()) return status;
   if (!engine.consumption.kept()) {
-    return absl::FailedPreconditionError(cat(
-        "cluster_not_kept: segment ", shown_path(engine.segment->path()),
-        " has no room for what nodes share; create it with the option cluster, or give it room: "
-        "brim resize NAME --cluster"));
+    return cluster_not_kept(shown_path(engine.segment->path()));
   }
   // Calls may be in an earlier one at any time: none is freed.
   static std::mutex mutex;

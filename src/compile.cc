@@ -257,12 +257,15 @@ absl::Status check_cells(const Policy& policy, uint32_t cells_per_key, std::stri
           needed));
 }
 
-absl::Status check_cluster(const Policy& policy, bool kept, std::string_view path) {
-  if (policy.scope == PolicyScope::kNode || kept) return absl::OkStatus();
+absl::Status cluster_not_kept(std::string_view path) {
   return absl::FailedPreconditionError(
       cat("cluster_not_kept: segment ", path,
-          " has no room for what nodes share, which 'scope cluster' needs; create it with this "
+          " has no room for what nodes share, which 'scope cluster' needs; create it with such a "
           "policy or with the option cluster, or give it room: brim resize NAME --cluster"));
+}
+
+absl::Status check_cluster(const Policy& policy, bool kept, std::string_view path) {
+  return policy.scope == PolicyScope::kNode || kept ? absl::OkStatus() : cluster_not_kept(path);
 }
 
 absl::Status check_fits(const Rate& rate) {
@@ -348,8 +351,6 @@ absl::StatusOr<PolicyWords> recompile(const Policy& policy, const Beginning& at,
     return status;
   }
   if (is_new) words[kWordFactor] = kWholePpm;
-  // No agent would make the rates of any other policy whole again.
-  if (policy.scope != PolicyScope::kCluster) words[kWordShare] = 0;
   finish(policy, at.now_ns, !is_new && options_from_word(old[kOptionWords]).overrides, words);
   return words;
 }

@@ -29,6 +29,8 @@ absl::Status check_cells(const Policy& policy, uint32_t cells_per_key, std::stri
 // FailedPrecondition (cluster_not_kept) if the policy shares with other nodes and the segment,
 // which has the room or not, keeps nothing for them.
 absl::Status check_cluster(const Policy& policy, bool kept, std::string_view path);
+// That error, for whoever needs the room; `path` is shown.
+absl::Status cluster_not_kept(std::string_view path);
 
 // Errors (invalid_policy): the state of this rate does not fit its word.
 absl::Status check_fits(const Rate& rate);

@@ -5,7 +5,7 @@
 
 #include "brim/inspect.h"
 #include "shm/hot_keys.h"
-#include "shm/names.h"
+#include "src/slot_name.h"
 
 namespace brim {
 
@@ -16,18 +16,6 @@ static_assert(Inspector::kSampleRate == kHotRate);
 shm::HotKeys hot_keys(const Engine& engine) noexcept {
   const shm::Section* const section = engine.segment->section(shm::SectionType::kHotKeys);
   return {engine.segment->hot_keys(), section == nullptr ? 0 : section->count};
-}
-
-// The stored text, if it belongs to `id`.
-bool read_name(const Engine& engine, uint64_t slot, uint64_t id, std::string& text) {
-  const shm::NameEntry* const entry = engine.segment->name_entry(slot);
-  if (entry == nullptr) return false;
-  uint64_t place = 0;
-  const shm::NameEntry copy =
-      shm::load_name(entry, engine.segment->header().name_bytes, text, place);
-  if (name_check(engine.secret, id, copy.length, place, text) == copy.check) return true;
-  text.clear();
-  return false;
 }
 
 }  // namespace
@@ -64,7 +52,8 @@ std::vector<HotSample> Inspector::hot_samples(uint64_t since) const {
     sample.policy = shm::id_policy(hot.id);
     sample.admitted = hot.admitted;
     sample.fingerprint = hot.id & shm::kFingerprintMask;
-    sample.has_name = read_name(*engine_, hot.slot, hot.id, sample.name);
+    SlotName name;
+    sample.has_name = read_slot_name(*engine_, hot.slot, hot.id, sample.name, name);
     list.push_back(std::move(sample));
   }
   return list;

@@ -13,7 +13,6 @@
 #include <limits>
 
 #include "shm/attachments.h"
-#include "shm/names.h"
 #include "shm/segment_file.h"
 #include "shm/snapshot_status.h"
 #include "src/algo/step.h"
@@ -21,6 +20,7 @@
 #include "src/engine.h"
 #include "src/override_list.h"
 #include "src/policy_words.h"
+#include "src/slot_name.h"
 
 namespace brim {
 
@@ -37,18 +37,6 @@ std::vector<Quota> read_quotas(const Engine& engine) {
     if (read_quota(engine.registry, number, i % shm::kMaxParts, quota)) quotas[i] = quota;
   }
   return quotas;
-}
-
-// The stored text, and whether it belongs to `id`.
-bool read_name(const Engine& engine, uint64_t slot, uint64_t id, std::string& buffer,
-               uint64_t& length) {
-  const shm::NameEntry* const entry = engine.segment->name_entry(slot);
-  if (entry == nullptr) return false;
-  uint64_t place = 0;
-  const shm::NameEntry copy =
-      shm::load_name(entry, engine.segment->header().name_bytes, buffer, place);
-  length = copy.length;
-  return name_check(engine.secret, id, copy.length, place, buffer) == copy.check;
 }
 
 // What the slot says at `now`; false for a slot nobody uses.
@@ -263,8 +251,10 @@ void Inspector::for_each_key(const std::function<bool(const KeyInfo&)>& visit,
     const shm::Slot slot = engine_->table.at(i);
     if (!describe(slot, quotas, engine_->clock.now(), key)) continue;
     key.slot = i;
-    key.has_name = read_name(*engine_, i, slot.id, buffer, key.name_length);
-    key.name = key.has_name ? std::string_view(buffer) : std::string_view();
+    SlotName name;
+    key.has_name = read_slot_name(*engine_, i, slot.id, buffer, name);
+    key.name_length = name.length;
+    key.name = buffer;
     if (!visit(key)) return;
   }
 }

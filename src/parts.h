@@ -52,6 +52,9 @@ Decision refuse_barred(int64_t left_ns) noexcept;
 // Counts what Parts::add() decided by itself.
 void count_decided(const Engine& engine, uint16_t policy, const Decision& decision) noexcept;
 
+// Charges `more` permits to one rate whatever is left. False if that could not be done in full.
+bool charge_more(const Engine& engine, Part& part, uint32_t more) noexcept;
+
 // Ends the ban that the policy's own `ban` gave the key. False: there was none.
 bool lift_ban(const Engine& engine, uint16_t policy, std::string_view key) noexcept;
 

@@ -14,7 +14,6 @@
 #include <string>
 #include <vector>
 
-#include "shm/names.h"
 #include "shm/segment_file.h"
 #include "shm/snapshot_status.h"
 #include "src/audit.h"
@@ -25,6 +24,7 @@
 #include "src/override_list.h"
 #include "src/overrides.h"
 #include "src/policy_words.h"
+#include "src/slot_name.h"
 
 namespace brim {
 
@@ -54,17 +54,15 @@ void pass_slot(const Engine& old, uint64_t position, const Engine* to, std::stri
   const shm::Slot slot = old.table.at(position);
   if (slot.id <= shm::kFreeId || is_tentative(slot.word) || !is_live(old, slot)) return;
   const size_t room = old.segment->header().name_bytes;
-  const shm::NameEntry* const entry = old.segment->name_entry(position);
-  uint64_t place = 0;
-  const shm::NameEntry copy = shm::load_name(entry, room, buffer, place);
-  if (name_check(old.secret, slot.id, copy.length, place, buffer) != copy.check) {
+  SlotName name;
+  if (!read_slot_name(old, position, slot.id, buffer, name)) {
     passed.unnamed.push_back(position);
     return;
   }
   CarriedKey key{buffer};
-  if (copy.length > room) {
-    key.cut = {copy.length, place};
-    key.place = place;
+  if (name.length > room) {
+    key.cut = {name.length, name.place};
+    key.place = name.place;
     ++passed.cut;
   } else {
     key.place = hash_key(old.secret, buffer).low;

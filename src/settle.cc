@@ -47,7 +47,8 @@ bool give_back(const Engine& engine, uint16_t policy, Parts& parts, Rule rule, u
   return any;
 }
 
-// Charges `more` permits to one rate whatever is left. False if that could not be done in full.
+}  // namespace
+
 bool charge_more(const Engine& engine, Part& part, uint32_t more) noexcept {
   const int64_t now = engine.clock.now();
   if (part.family == Family::kCells) {  // a log holds no more than its limit: it takes what fits
@@ -64,8 +65,6 @@ bool charge_more(const Engine& engine, Part& part, uint32_t more) noexcept {
   count_use(engine, part.target, part.key, call.use(), static_cast<int64_t>(call.taken()));
   return call.taken() >= more;
 }
-
-}  // namespace
 
 bool lift_ban(const Engine& engine, uint16_t policy, std::string_view key) noexcept {
   const Target target = locate(engine, policy, kBanPart, hash_key(engine.secret, key));

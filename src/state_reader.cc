@@ -4,11 +4,11 @@
 #include <cstring>
 
 #include "brim/state.h"
-#include "shm/names.h"
 #include "shm/succession.h"
 #include "src/cell_context.h"
 #include "src/override_list.h"
 #include "src/policy_words.h"
+#include "src/slot_name.h"
 #include "src/state.h"
 
 namespace brim {
@@ -161,20 +161,11 @@ class Look {
 };
 
 void read_key(const Engine& engine, uint64_t slot, uint64_t id, KeyState& state) {
-  state.has_key = false;
-  state.key.clear();
-  const shm::NameEntry* const entry = engine.segment->name_entry(slot);
-  if (entry == nullptr) return;
-  uint64_t place = 0;
-  const shm::NameEntry copy =
-      shm::load_name(entry, engine.segment->header().name_bytes, state.key, place);
-  if (name_check(engine.secret, id, copy.length, place, state.key) != copy.check) {
-    state.key.clear();
-    return;
-  }
-  state.has_key = true;
-  state.key_length = copy.length;
-  state.place = state.whole_key() ? hash_key(engine.secret, state.key).low : place;
+  SlotName name;
+  state.has_key = read_slot_name(engine, slot, id, state.key, name);
+  if (!state.has_key) return;
+  state.key_length = name.length;
+  state.place = state.whole_key() ? hash_key(engine.secret, state.key).low : name.place;
 }
 
 RateState rate_state(uint16_t policy, uint32_t part, const Source& source) {

@@ -110,11 +110,7 @@ Decision Parts::without_cluster() noexcept {
   const Decision decision =
       unavailable(Reason::kTierUnavailable, !known || !has(first, kDenyIfUnavailable));
   for (size_t i = 0; i < size_ && decision.admitted; ++i) {
-    const Part& part = parts_[i];
-    Call<Charge, Scope::kGeneral> call(*engine_, part.target, part.key, {part.cost});
-    if (call.begin(engine_->clock.now())) {
-      engine_->table.update(part.target.probe, part.target.id, call);
-    }
+    charge_more(*engine_, parts_[i], parts_[i].cost);
   }
   return decision;
 }

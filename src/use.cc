@@ -24,7 +24,7 @@ uint32_t hold_back(const Engine& engine, const Target& target) noexcept {
 }
 
 // Names a new count. False: there is no secret yet; the key is named when it is used again.
-bool name_count(shm::Consumption& consumption, uint64_t slot, const shm::UseSeen& now,
+bool name_count(const shm::Consumption& consumption, uint64_t slot, const shm::UseSeen& now,
                 std::string_view key) noexcept {
   constexpr int kMostSecrets = 16;  // that come meanwhile: a cluster has one
   for (int tries = 0; tries < kMostSecrets; ++tries) {
@@ -47,7 +47,7 @@ uint64_t shared_identity(const uint64_t secret[2], std::string_view key) noexcep
 void count_use(const Engine& engine, const Target& target, std::string_view key, const Use& use,
                int64_t permits) noexcept {
   if (use.slot == kNoSlot || permits == 0 || !engine.consumption.kept()) return;
-  shm::Consumption consumption = engine.consumption;
+  const shm::Consumption& consumption = engine.consumption;
   shm::UseSeen now;
   if (!consumption.count(
           use.slot, target.id, permits, [&] { return new_nonce(engine); }, now)) {

@@ -2,9 +2,9 @@
 // Slot by slot: id, policy, word, place in the key's window, cells.
 #include <algorithm>
 
-#include "shm/names.h"
 #include "src/call.h"
 #include "src/cell_context.h"
+#include "src/slot_name.h"
 #include "src/verify.h"
 #include "src/verify_cells.h"
 
@@ -255,13 +255,9 @@ bool Verifier::cure(uint64_t position, const shm::Slot& slot, const Fault& fault
 
 Verifier::Known Verifier::name_of(uint64_t position, uint64_t id) const {
   Known known;
-  const shm::NameEntry* const entry = engine_.segment->name_entry(position);
-  if (entry == nullptr) return known;
-  uint64_t place = 0;
-  const shm::NameEntry copy =
-      shm::load_name(entry, engine_.segment->header().name_bytes, known.text, place);
-  known.verified = name_check(engine_.secret, id, copy.length, place, known.text) == copy.check;
-  if (!known.verified || copy.length != known.text.size()) return known;
+  SlotName name;
+  known.verified = read_slot_name(engine_, position, id, known.text, name);
+  if (!known.verified || name.length != known.text.size()) return known;
   known.hash = hash_key(engine_.secret, known.text);
   known.whole = fingerprint(known.hash) == (id & shm::kFingerprintMask);
   return known;

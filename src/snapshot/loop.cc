@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "brim/snapshot.h"
+#include "src/base/status.h"
 #include "src/base/text.h"
 #include "src/snapshot/restore.h"
 #include "src/snapshot/sqlite.h"
@@ -23,12 +24,12 @@ constexpr int64_t kLookAgain = 1000000000;  // for a leader that ended, or a seg
 
 // Somebody has to end it, but it costs a look only to see whether it is over.
 bool is_moving(const absl::Status& status) {
-  return snapshot::message_of(status).starts_with("snapshot_moving");
+  return message_of(status).starts_with("snapshot_moving");
 }
 
 // No trouble, but a state that somebody else ends.
 bool is_wait(const absl::Status& status) {
-  const std::string_view message = snapshot::message_of(status);
+  const std::string_view message = message_of(status);
   return message.starts_with("snapshot_not_leader") || message.starts_with("segment_not_found");
 }
 
@@ -46,7 +47,7 @@ int64_t SnapshotLoop::step() {
     last_.clear();
     return options_.interval_ns;
   }
-  const std::string message(snapshot::message_of(status));
+  const std::string message(message_of(status));
   if (message != last_) say(is_wait(status) ? kInfo : kError, message);
   last_ = message;
   if (is_moving(status)) return options_.interval_ns;
@@ -86,7 +87,7 @@ absl::Status SnapshotLoop::leave_removed() {
     return report.status();  // a full disk, say: its state is still mapped
   } else {
     say(kError, cat("the last snapshot of a removed segment was not written: ",
-                    snapshot::message_of(report.status())));
+                    message_of(report.status())));
   }
   say(kWarning, cat("segment ", segment_, " was removed or replaced"));
   leave();
@@ -131,10 +132,10 @@ absl::Status SnapshotLoop::make_from_file() {
     const auto aside = snapshot::set_damaged_aside(own.file);
     if (!aside.ok()) return aside.status();
     if (aside->empty()) return status;  // somebody else sees to it: look again
-    say(kError, cat(snapshot::message_of(status), "; it was renamed to ", *aside));
+    say(kError, cat(message_of(status), "; it was renamed to ", *aside));
     return absl::OkStatus();
   }
-  const bool no_file = snapshot::message_of(status).starts_with("snapshot_not_found");
+  const bool no_file = message_of(status).starts_with("snapshot_not_found");
   return no_file || absl::IsAlreadyExists(status) ? absl::OkStatus() : status;
 }
 

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <limits>
 
+#include "src/base/status.h"
 #include "src/base/text.h"
 #include "src/snapshot/store.h"
 
@@ -223,7 +224,7 @@ absl::StatusOr<Limiter> open_restored(std::string_view name, const Options& opti
     if (!absl::IsNotFound(attached.status())) return attached;
     auto created = create_restored(name, options, file);
     if (created.ok()) return created;
-    const std::string_view message = snapshot::message_of(created.status());
+    const std::string_view message = message_of(created.status());
     if (snapshot::is_damage(created.status())) {
       const auto aside = snapshot::set_damaged_aside(std::string(file));
       if (!aside.ok()) return aside.status();

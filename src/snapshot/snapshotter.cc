@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "brim/snapshot.h"
+#include "src/base/status.h"
 #include "src/base/text.h"
 #include "src/snapshot/restore.h"
 #include "src/snapshot/store.h"
@@ -31,7 +32,7 @@ class Snapshotter::Impl {
     absl::StatusOr<SnapshotReport> report = try_take();
     if (report.ok()) {
       StateWriter::note_snapshot(limiter_, report->generation, report->rows, report->duration_ns);
-    } else if (!snapshot::message_of(report.status()).starts_with("snapshot_not_leader") &&
+    } else if (!message_of(report.status()).starts_with("snapshot_not_leader") &&
                getpid() == pid_) {
       StateWriter::note_snapshot(limiter_, 0, 0, 0);
     }
@@ -91,7 +92,7 @@ class Snapshotter::Impl {
     if (snapshot::is_damage(status)) {
       const auto renamed = snapshot::set_aside(options_.file);
       if (!renamed.ok()) return renamed.status();
-      aside = cat(snapshot::message_of(status), "; it was renamed to ", *renamed);
+      aside = cat(message_of(status), "; it was renamed to ", *renamed);
       status = open_file();
     }
     return status;

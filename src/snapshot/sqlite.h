@@ -90,10 +90,6 @@ class Transaction {
   Database* database_;
 };
 
-inline std::string_view message_of(const absl::Status& status) {
-  return {status.message().data(), status.message().size()};
-}
-
 // The status for a failed call, with SQLite's own words: snapshot_busy, snapshot_no_space,
 // snapshot_unwritable, snapshot_corrupt, snapshot_io, snapshot_error. `opened`: the file, while
 // the handle does not know it yet.

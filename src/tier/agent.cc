@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "src/base/status.h"
 #include "src/base/text.h"
 #include "src/tier/options.h"
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "brim/tier.h"
+#include "src/base/status.h"
 #include "src/base/text.h"
 #include "src/sync/leader.h"
 #include "src/tier/agent.h"
@@ -42,7 +43,7 @@ class TierLoop::Impl {
     if (getpid() != pid_) return kLookAgain;
     if (view_ != nullptr && !view_->segment().linked()) leave_segment();
     if (const absl::Status status = prepare(); !status.ok()) {
-      const std::string message(tier::message_of(status));
+      const std::string message(message_of(status));
       if (message != last_) say(is_wait(message) ? kInfo : kError, message);
       last_ = message;
       return kLookAgain;

@@ -49,10 +49,6 @@ std::string node_name(const TierOptions& options, std::string_view segment);
 // Where the store is, without passwords.
 std::string shown_store(std::string_view url);
 
-inline std::string_view message_of(const absl::Status& status) {
-  return {status.message().data(), status.message().size()};
-}
-
 }  // namespace brim::tier
 
 #endif  // BRIM_SRC_TIER_OPTIONS_H_

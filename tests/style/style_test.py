@@ -28,7 +28,7 @@ LAYERS = [  # first match wins
     (3, r'src/(engine|limiter|decide|booking|lease|change|inspect|address|compile|overrides)\.cc'),
     (3, r'src/(state_reader|state_writer|sweep|audit|change_overrides)\.cc'),
     (3, r'src/(override_list|hot_keys|use|strict)\.(cc|h)'),
-    (3, r'src/(settle\.cc|cluster\.cc|terms\.h)'),
+    (3, r'src/(settle\.cc|cluster\.cc|terms\.h|slot_name\.h)'),
     (3, r'src/(state_reader|state_writer|sweep|pause|follow|route|carry|resize(_\w+)?)\.cc'),
     (3, r'src/(parts(_\w+)?|policy(_\w+)?|verify(_\w+)?|worst_case)\.cc'),
     (3, r'src/(engine|call|cell_context|change|compile|make_rate|overrides|parts|state)\.h'),
