@@ -96,7 +96,14 @@ class ServersTest:
                 left[key_of(answer.job)].append(remaining)
         for key, told in left.items():  # each permit was told to one client
             self.assertEqual(sorted(told), list(range(MOST)), key)
-        self.assertGreater(len(self.workers(load.answers)), 1)
+        # On a busy machine one worker may be there for all of them: the others are asked, too.
+        found = self.workers(load.answers)
+
+        def others():
+            found.update(self.workers(self.load([(self.paths[0], {"X-Key": "late"})] * 48).answers))
+            return len(found) > 1
+        wait_until(lambda: len(found) > 1 or others(), "another worker answers")
+        self.assertGreater(len(found), 1)
 
     def test_killed_workers_lose_at_most_what_they_had_in_hand(self):
         most = 4 * MOST
